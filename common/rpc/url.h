@@ -1,0 +1,26 @@
+// "tcp://host:port" in its parts. IPv6 in brackets; names are resolved by whoever connects.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/base/status.h"
+
+namespace mmc::rpc {
+
+struct Url {
+  std::string scheme;  // "tcp", "http", "local"
+  std::string host;    // without brackets
+  uint16_t port = 0;
+
+  // "tcp://[::1]:5000".
+  std::string ToString() const;
+};
+
+// Errors: kInvalidArgument naming the text and the form that is expected.
+Result<Url> ParseUrl(std::string_view text);
+// "host:port" or "[v6]:port" without scheme.
+Result<Url> ParseHostPort(std::string_view text);
+
+}  // namespace mmc::rpc

@@ -1,0 +1,75 @@
+// SegmentMemory: one owned, mapped, pre-faulted pool of host memory that other processes can map.
+// Region: memory of a known size and access right, published under a RegionRef.
+//
+// Thread safety: SegmentMemory is immutable after Create; RegionTable's methods may be called from any thread.
+// Ownership: a SegmentMemory owns its mapping and its file; a Region keeps what it shows alive through `owner`.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "fabric/types.h"
+
+namespace mmc::fabric {
+
+struct SegmentOptions {
+  std::string name = "mmc";  // shown in /proc/<pid>/maps
+  uint64_t size = 0;         // a multiple of 2 MiB
+  int numa_node = -1;        // -1: not bound
+  bool hugetlb = true;       // try hugetlbfs pages first, then transparent huge pages
+  bool prefault = true;      // touch every page now, with several threads
+};
+
+class SegmentMemory {
+ public:
+  // A memfd, 2 MiB aligned in this process. Errors: kInvalidArgument (size), kIo (with what to change).
+  static Result<std::shared_ptr<SegmentMemory>> Create(const SegmentOptions& options);
+  // Maps another process's segment; takes the fd. The mapping is shared; writable only when `access` says so.
+  static Result<std::shared_ptr<SegmentMemory>> Map(int fd, uint64_t size, Access access, bool prefault);
+  ~SegmentMemory();
+  SegmentMemory(const SegmentMemory&) = delete;
+  SegmentMemory& operator=(const SegmentMemory&) = delete;
+
+  std::byte* data() const { return data_; }
+  uint64_t size() const { return size_; }
+  int fd() const { return fd_; }
+  // "2 MiB hugetlb", "transparent huge pages", "4 KiB": what was got, for the log and the doctor.
+  const std::string& page_kind() const { return page_kind_; }
+
+ private:
+  SegmentMemory() = default;
+  std::byte* data_ = nullptr;
+  uint64_t size_ = 0;
+  int fd_ = -1;
+  std::string page_kind_;
+};
+
+struct Region {
+  RegionRef ref;
+  std::span<std::byte> memory;
+  Access access = Access::kReadWrite;
+  MemoryKind kind = MemoryKind::kHost;
+  std::shared_ptr<SegmentMemory> segment;  // null: memory that cannot be mapped by other processes
+};
+
+// The regions a process lends. Listeners resolve every remote access through it.
+class RegionTable {
+ public:
+  // Errors: kExists (the segment id is taken, whatever its epoch).
+  Status Add(Region region);
+  // Later accesses answer kStaleRegion. Running ones finish: the memory dies with the last shared_ptr.
+  void Remove(RegionRef ref);
+  // Checks name, epoch, range and access right. Errors: kStaleRegion, kOutOfRange, kReadOnly.
+  Result<std::shared_ptr<const Region>> Resolve(RegionRef ref, uint64_t offset, uint64_t length, Direction direction) const;
+  std::vector<std::shared_ptr<const Region>> List() const;
+
+ private:
+  mutable Mutex mutex_;
+  std::unordered_map<uint32_t, std::shared_ptr<const Region>> regions_ MMC_GUARDED_BY(mutex_);
+};
+
+}  // namespace mmc::fabric

@@ -1,0 +1,94 @@
+// The one plug-in seam of the fabric: a Transport makes Listeners (which serve a RegionTable) and Links (which move bytes
+// to and from a far one). It knows nothing of keys, leases or replicas.
+//
+// Thread safety: all methods from any thread. Ownership: Links and Listeners are shared_ptr/unique_ptr of the caller;
+// a Link outlives the transfers it carries.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/base/status.h"
+#include "fabric/memory.h"
+#include "fabric/types.h"
+
+namespace mmc::fabric {
+
+struct Capabilities {
+  const char* name;        // "shm", "tcp", "loopback"
+  bool same_host_only;
+  bool device_memory;      // device pointers accepted without a host bounce
+  bool one_sided;          // false: the peer's CPU takes part
+  int rank;                // lower is nearer: the one to prefer among those that reach the peer
+};
+
+struct LinkOptions {
+  uint64_t session = 0;           // the client session that the far side may fence
+  Access access = Access::kReadWrite;
+  int connections = 4;            // tcp: connections per link
+  uint64_t stripe_bytes = 1 << 20;  // tcp: transfers above this use several connections
+  int copy_threads = 0;           // shm: helpers for big transfers besides the caller; 0 = none
+  std::string congestion_control;   // tcp: "" = the system's
+  std::chrono::microseconds spin{20};  // busy-poll before sleeping; 0 = off
+};
+
+// One way to one peer.
+class Link {
+ public:
+  virtual ~Link() = default;
+
+  // Moves every op, on the calling thread where that is fastest. Returns the outcome (see Completion):
+  //   OK               applied at the destination
+  //   kStaleRegion, kOutOfRange, kReadOnly   refused by the far side; nothing of the refused op was moved
+  //   kPeerUnreachable, kDeadline            broke off; bytes at the destination unspecified, nobody writes any more
+  //   kUnconfirmed     a write broke off and the far side may still apply some of it
+  // The ops are checked before anything moves: kInvalidArgument (null local, zero length or count, overflow).
+  virtual Status Execute(Direction direction, std::span<const Op> ops, TimePoint deadline) = 0;
+
+  // The same, later, on the library's threads; `done` never runs inside Submit. Returns kQueueFull, without keeping
+  // `done`, when too many transfers wait. The local memory must live until `done`.
+  virtual Status Submit(Direction direction, std::vector<Op> ops, TimePoint deadline, Completion done) = 0;
+
+  // A view of remote bytes without a copy; null when this transport cannot (only shm can).
+  virtual const std::byte* View(RegionRef ref, uint64_t offset, uint64_t length) = 0;
+
+  virtual const Capabilities& capabilities() const = 0;
+  virtual bool alive() const = 0;  // false: connect again
+  virtual void Close() = 0;        // fails waiting transfers with kClosed, waits for running ones. Idempotent.
+};
+
+class Listener {
+ public:
+  virtual ~Listener() = default;  // stops serving; running accesses have ended when it returns
+  virtual Endpoint endpoint() const = 0;  // with the port or path that was got
+  // Closes every connection of that session, or of all. `done` runs once no access of them can happen any more: for
+  // shm that is when the kernel has closed the client's socket. New connections of a fenced session are refused.
+  virtual void Fence(uint64_t session, std::function<void()> done) = 0;
+  virtual uint64_t connections() const = 0;
+};
+
+struct ListenOptions {
+  std::string address;       // tcp "127.0.0.1:0", shm a socket path, loopback a name
+  int threads = 2;           // tcp: io threads
+  uint32_t max_connections = 4096;
+  std::string allowed_group;  // shm: besides the same uid, members of this group may connect
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual const Capabilities& capabilities() const = 0;
+  // `regions` must outlive the listener. Errors: kIo (address in use, with the address), kUnsupported (no hardware).
+  virtual Result<std::unique_ptr<Listener>> Listen(const ListenOptions& options, RegionTable& regions) = 0;
+  // Errors: kPeerUnreachable, kPermission (peer credentials), kUnsupported, kDeadline.
+  virtual Result<std::shared_ptr<Link>> Connect(const std::string& address, const LinkOptions& options,
+                                                TimePoint deadline) = 0;
+};
+
+// Transports by name. The registry is the only place that knows which ones exist.
+Transport* FindTransport(std::string_view name);  // null: unknown or not in this build
+std::vector<Transport*> AllTransports();
+
+}  // namespace mmc::fabric
