@@ -1,0 +1,43 @@
+// What mmc_meta_service can be told, as one struct, and the schema of its conf file.
+//
+// Thread safety: MetaSchema() may be called from any thread; MetaOptions is a value.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "common/config/schema.h"
+
+namespace mmc::meta {
+
+struct MetaOptions {
+  std::string url = "tcp://127.0.0.1:5000";           // RPC; empty: no socket; port 0: a free one
+  std::string metrics_url = "http://127.0.0.1:8000";  // HTTP; empty: none; port 0: a free one
+  int io_threads = 2;                                 // at least 1
+
+  uint32_t evict_threshold_high = 90;  // percent of a segment's bytes; always above the low one
+  uint32_t evict_threshold_low = 80;
+  std::string evict_policy = "lru";
+
+  std::chrono::milliseconds lease{5000};              // when a lookup asks for none
+  std::chrono::milliseconds max_lease{600'000};       // a lookup's lease is capped to this
+  std::chrono::milliseconds grant{600'000};           // a write must commit within this while its session lives
+  std::chrono::milliseconds heartbeat{1000};          // told to nodes and sessions
+  std::chrono::milliseconds session_expiry{10'000};   // silence after which a client session is over
+  std::chrono::milliseconds node_suspect{3000};       // silence after which a node gets no new placement
+  std::chrono::milliseconds node_grace{30'000};       // silence after which a node is dead
+
+  uint64_t max_objects = 0;   // 0: no limit
+  uint32_t max_sessions = 65'536;
+  uint32_t max_connections = 16'384;
+  std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long
+};
+
+// The conf file of the meta service. Log keys are read by runtime::DaemonMain.
+const config::Schema& MetaSchema();
+
+// REQUIRES: `values` come from MetaSchema(). io_threads 0 has become min(cores, 4).
+MetaOptions MetaOptionsFrom(const config::Values& values);
+
+}  // namespace mmc::meta
