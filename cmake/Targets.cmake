@@ -23,6 +23,15 @@ endif()
 if(CMAKE_BUILD_TYPE STREQUAL "Debug" AND NOT MMC_SANITIZE)
   add_compile_options(-O1 -g1)
 endif()
+if(MMC_BUILD_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # the libraries report coverage to the fuzz targets
+endif()
+
+# What scripts/test builds per preset, so that no preset builds more than it runs.
+set(MMC_FUZZ_SECONDS 10 CACHE STRING "How long each fuzz target runs as a test, in seconds")
+foreach(group mmc_programs mmc_unit_tests mmc_contract_tests mmc_fuzz_targets)
+  add_custom_target(${group})
+endforeach()
 
 # mmc_library(NAME HEADERS h... SOURCES cc... [DEPS targets...] [PRIVATE_DEPS targets...])
 function(mmc_library name)
@@ -41,6 +50,7 @@ function(mmc_program name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE mmc_warnings ${A_DEPS})
+  add_dependencies(mmc_programs ${name})
 endfunction()
 
 # mmc_test(NAME SOURCES cc... DEPS targets... [LABELS l...] [TIMEOUT s])
@@ -57,6 +67,11 @@ function(mmc_test name)
   target_link_libraries(${name} PRIVATE mmc_warnings ${A_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+  foreach(label IN LISTS A_LABELS)
+    if(TARGET mmc_${label}_tests)
+      add_dependencies(mmc_${label}_tests ${name})
+    endif()
+  endforeach()
 endfunction()
 
 # mmc_fuzz(NAME SOURCES cc... DEPS targets... SEEDS dir): a libFuzzer binary, and a short bounded run as a test.
@@ -72,7 +87,8 @@ function(mmc_fuzz name)
   target_link_libraries(${name} PRIVATE mmc_warnings ${A_DEPS})
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
   add_test(NAME ${name}
-    COMMAND ${name} -max_total_time=20 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
+    COMMAND ${name} -max_total_time=${MMC_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
       ${CMAKE_BINARY_DIR}/corpus/${name} ${A_SEEDS})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+  add_dependencies(mmc_fuzz_targets ${name})
 endfunction()
