@@ -41,7 +41,7 @@ class Histogram {
   double sum_seconds() const;
   // Upper bound of the bucket that holds the quantile (0..1), in seconds; 0 when empty.
   double Quantile(double q) const;
-  // Cumulative counts and upper bounds (seconds), one step per doubling.
+  // Upper bounds (seconds) and cumulative counts, one step per doubling; the last bound is infinity.
   std::vector<std::pair<double, uint64_t>> Cumulative() const;
 
  private:
@@ -54,7 +54,8 @@ class Registry {
   // The same name and labels answer the same metric. Names are Prometheus names ("mmc_meta_requests_total").
   Counter& AddCounter(const std::string& name, const std::string& help, const Labels& labels = {});
   Histogram& AddHistogram(const std::string& name, const std::string& help, const Labels& labels = {});
-  // Read at exposition time. One callback may give many rows of one name (one per node, say).
+  // Read at exposition time, outside the registry's lock. One callback may give many rows of one name (one per node,
+  // say); a second callback of the same name adds its rows. Callbacks live as long as the registry.
   using Row = std::pair<Labels, double>;
   void AddGauge(const std::string& name, const std::string& help, std::function<std::vector<Row>()> read);
   // A counter that is kept elsewhere.
@@ -63,14 +64,22 @@ class Registry {
   // Prometheus text format 0.0.4.
   std::string Expose() const;
 
- private:
   enum class Kind : uint8_t { kCounter, kGauge, kHistogram };
+  struct Description {
+    std::string name, help;
+    Kind kind;
+    std::vector<std::string> labels;  // names of the labels, as far as there are rows with some
+  };
+  // What is declared, by name: the reference page is printed from this.
+  std::vector<Description> Describe() const;
+
+ private:
   struct Family {
     std::string name, help;
     Kind kind;
     std::deque<std::pair<Labels, std::unique_ptr<Counter>>> counters;
     std::deque<std::pair<Labels, std::unique_ptr<Histogram>>> histograms;
-    std::function<std::vector<Row>()> read;
+    std::vector<std::function<std::vector<Row>()>> reads;
   };
   Family& GetFamily(const std::string& name, const std::string& help, Kind kind) MMC_REQUIRES(mutex_);
 

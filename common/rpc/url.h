@@ -10,8 +10,8 @@
 namespace mmc::rpc {
 
 struct Url {
-  std::string scheme;  // "tcp", "http", "local"
-  std::string host;    // without brackets
+  std::string scheme;  // "tcp", "http", "local"; empty from ParseHostPort
+  std::string host;    // without brackets; all that follows "local://", which has no port
   uint16_t port = 0;
 
   // "tcp://[::1]:5000".
