@@ -28,7 +28,6 @@ struct MetaOptions {
   std::chrono::milliseconds node_suspect{3000};       // silence after which a node gets no new placement
   std::chrono::milliseconds node_grace{30'000};       // silence after which a node is dead
 
-  uint64_t max_objects = 0;   // 0: no limit
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long

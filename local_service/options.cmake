@@ -1,0 +1,5 @@
+# Options of the local service, apart from the service so that tools and tests can read its conf file.
+mmc_library(mmc_local_options
+  HEADERS options.h
+  SOURCES options.cc
+  DEPS mmc_config)
