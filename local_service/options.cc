@@ -63,6 +63,7 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   out.shm_directory = values.GetString("ock.mmc.local_service.shm.directory");
   if (out.shm_directory.empty()) out.shm_directory = DefaultShmDirectory();
   out.shm_group = values.GetString("ock.mmc.local_service.shm.group");
+  out.catalog_directory = values.GetString("ock.mmc.local_service.catalog.directory");
   out.protocol = values.GetString("ock.mmc.local_service.protocol");
   out.transport = TransportOf(out.protocol);
   out.protocol_strict = values.GetBool("ock.mmc.local_service.protocol.strict");
@@ -84,7 +85,7 @@ Status ValidateLocalOptions(const LocalOptions& options) {
     return wrong("ock.mmc.local_service.dram.size = " + std::to_string(options.dram_bytes) +
                  ": must be a multiple of 2 MiB up to 1 TiB");
   }
-  if (!options.tcp_enable && !options.shm_enable) {
+  if (!options.tcp_enable && !options.shm_enable && !options.loopback_enable) {
     return wrong("ock.mmc.local_service.tcp.enable = false and ock.mmc.local_service.shm.enable = false: nobody could "
                  "reach the memory; enable one of them");
   }

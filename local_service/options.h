@@ -14,7 +14,7 @@ namespace mmc::local {
 struct LocalOptions {
   std::string meta_url = "tcp://127.0.0.1:5000";
   std::string name;                                // empty: host name, ':' and the port of the data endpoint
-  std::chrono::milliseconds join_timeout{60'000};  // Start() keeps trying to reach the meta service for so long
+  std::chrono::milliseconds join_timeout{60'000};  // Start() keeps trying for so long; 0: without end
 
   uint64_t dram_bytes = 128u << 20;  // a multiple of 2 MiB
   uint64_t hbm_bytes = 0;            // a multiple of 2 MiB; see ValidateLocalOptions
@@ -29,8 +29,11 @@ struct LocalOptions {
   std::string tcp_congestion_control;  // empty: the system's
 
   bool shm_enable = true;
-  std::string shm_directory;  // of the unix socket and the catalog file; never empty after LocalOptionsFrom
+  std::string shm_directory;  // of the unix socket; never empty after LocalOptionsFrom
   std::string shm_group;      // empty: only processes of the same user may connect
+  bool loopback_enable = false;  // serve links of this process without sockets: the embedded mode
+
+  std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects
 
   std::string protocol = "host_tcp";  // as in today's conf files; older spellings have been translated
   std::string transport = "tcp";      // what `protocol` asks for here: "tcp", "shm", "roce", "urma", "device"
@@ -49,7 +52,7 @@ LocalOptions LocalOptionsFrom(const config::Values& values);
 // Errors: kConfig, one line naming keys and values.
 Status ValidateLocalOptions(const LocalOptions& options);
 
-// Where the shared-memory socket and catalog go when nothing was said: /run/mmc when it is there and writable, else
+// Where the shared-memory socket goes when nothing was said: /run/mmc when it is there and writable, else
 // $XDG_RUNTIME_DIR/mmc, else /tmp/mmc-<uid>. The directory is not made here.
 std::string DefaultShmDirectory();
 

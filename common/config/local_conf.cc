@@ -35,8 +35,8 @@ std::vector<Setting> ServiceSettings() {
       Url("ock.mmc.meta_service_url", "tcp://127.0.0.1:5000", "tcp", "Address of the meta service."),
       Text("ock.mmc.local_service.name", "", kMaxNodeNameBytes,
            "Name of this node in the pool, unique and the same after a restart; empty: host name, ':' and the data port."),
-      Int("ock.mmc.local_service.join_timeout_milliseconds", "60000", 0, 3'600'000,
-          "At start, how long to keep trying to reach the meta service."),
+      Int("ock.mmc.local_service.join_timeout_milliseconds", "0", 0, 3'600'000,
+          "At start, how long to keep trying to reach the meta service; 0: until it answers."),
       Int("ock.mmc.local_service.drain_milliseconds", "5000", 0, 600'000,
           "After SIGTERM, how long running transfers may take to finish."),
       data_url,
@@ -72,6 +72,8 @@ std::vector<Setting> TransportSettings() {
            "/tmp/mmc-<uid>."),
       Text("ock.mmc.local_service.shm.group", "", 255,
            "Group whose members may map the pool, besides processes of the same user."),
+      Text("ock.mmc.local_service.catalog.directory", "/dev/shm", 255,
+           "Folder of the file that records which committed objects this node holds; best in shared memory."),
   };
 }
 
