@@ -246,7 +246,7 @@ def check_generated(tree, build_dir):
     gen = tree.root / "scripts" / "gen"
     if build_dir is None or not gen.is_file():
         return
-    done = subprocess.run([str(gen), "--check", "--build-dir", str(build_dir)], capture_output=True, text=True,
+    done = subprocess.run([str(gen), "--check", str(Path(build_dir).resolve())], capture_output=True, text=True,
                           timeout=300, check=False)
     if done.returncode != 0:
         text = (done.stdout + done.stderr).strip().replace("\n", " | ")
