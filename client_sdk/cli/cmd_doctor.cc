@@ -1,0 +1,49 @@
+// doctor.
+#include "client_sdk/cli/commands.h"
+#include "client_sdk/cli/doctor.h"
+#include "common/base/bytes.h"
+
+namespace mmc::cli {
+namespace {
+
+int RunDoctor(Context& context) {
+  std::optional<config::Values> values;
+  std::vector<Check> checks = CheckConf(ConfPath(context.args), &values);
+  const auto add = [&checks](std::vector<Check> more) {
+    for (Check& check : more) checks.push_back(std::move(check));
+  };
+  const uint64_t dram = values ? values->GetBytes("ock.mmc.local_service.dram.size") : 128_MiB;
+  add(CheckMachine(Machine::ThisOne(), dram));
+  checks.push_back(CheckClock());
+  if (values) {
+    add(CheckLocalService(*values));
+    const Result<ClientOptions> options = ClientOptionsFor(context);
+    if (!options.ok()) return context.Fail(options.status());
+    add(CheckPool(*options, context.connect));
+  }
+  if (context.args.Has("http")) {
+    const Result<std::chrono::milliseconds> timeout =
+        context.args.Time("timeout", std::chrono::milliseconds(1), std::chrono::hours(1));
+    if (!timeout.ok()) return context.Fail(timeout.status());
+    checks.push_back(CheckReady(context.args.Text("http"), std::min(*timeout, std::chrono::milliseconds(5000))));
+  }
+  if (context.json()) {
+    context.PrintJson(DoctorJson(checks));
+  } else {
+    context.out.Write(DoctorText(checks));
+  }
+  return AnyFailed(checks) ? kExitFailed : kExitOk;
+}
+
+}  // namespace
+
+Command DoctorCommand() {
+  return {.name = "doctor",
+          .summary = "check this machine, the conf file and the way to the pool, and say what to do",
+          .details = "Each line starts with ok, warn or fail; a line with -> says what to do. Exits 1 when something failed.",
+          .max_operands = 0,
+          .flags = {{"http", "URL", "", "also ask /ready of the meta service's HTTP side, as http://127.0.0.1:8000"}},
+          .run = RunDoctor};
+}
+
+}  // namespace mmc::cli

@@ -1,0 +1,95 @@
+#include "client_sdk/cli/context.h"
+
+#include <array>
+#include <cstdlib>
+
+#include "common/base/limits.h"
+#include "common/config/local_conf.h"
+
+namespace mmc::cli {
+namespace {
+
+constexpr std::array kGlobalFlags = {
+    Flag{"meta", "URL", "", "meta service: tcp://HOST:PORT[,...], or local://?dram=1GB for a pool in this process"},
+    Flag{"config", "FILE", "", "conf file with ock.mmc.meta_service_url and ock.mmc.client.* keys"},
+    Flag{"json", "", "", "print one JSON object instead of text"},
+    Flag{"quiet", "", "", "print results only: no notes, no progress"},
+    Flag{"timeout", "TIME", "60s", "deadline of each call: 250ms, 10s, 2m"},
+    Flag{"replicas", "N", "1", "copies on distinct nodes, for commands that store"},
+    Flag{"help", "", "", "print this", 'h'},
+};
+
+const char* Env(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+}  // namespace
+
+std::span<const Flag> GlobalFlags() { return kGlobalFlags; }
+
+void Context::Say(std::string_view line) const {
+  if (!json() && !quiet()) out.Write(std::string(line) + "\n");
+}
+
+void Context::PrintJson(const boost::json::object& object) const { out.Write(boost::json::serialize(object) + "\n"); }
+
+void Context::Warn(std::string_view line) const {
+  if (!quiet()) err.Write("mmc " + std::string(command.name) + ": " + std::string(line) + "\n");
+}
+
+int Context::Fail(const Status& status) const {
+  err.Write("mmc " + std::string(command.name) + ": " + status.ToString() + "\n");
+  if (json()) PrintJson({{"error", {{"code", CodeName(status.code())}, {"message", status.message()}}}});
+  return ExitCodeOf(status);
+}
+
+std::string ConfPath(const Arguments& args) {
+  if (args.Has("config")) return args.Text("config");
+  const char* path = Env("MMC_LOCAL_CONFIG_PATH");
+  return path == nullptr ? std::string() : path;
+}
+
+Result<ClientOptions> ClientOptionsFor(const Context& context) {
+  ClientOptions options;
+  options.name = "mmc-cli";
+  const Arguments& args = context.args;
+  bool conf_names_meta = false;
+  if (const std::string path = ConfPath(args); !path.empty()) {
+    MMC_ASSIGN_OR_RETURN(const config::Values values, config::LocalConf().Load(path, {}));
+    const config::ClientSettings conf = config::ClientSettingsFrom(values);
+    conf_names_meta = values.IsSet("ock.mmc.meta_service_url");
+    options.meta_url = conf.meta_url;
+    options.timeout = conf.timeout;
+    options.connect_retry = conf.connect_retry;
+    options.location_cache = conf.location_cache;
+    options.location_cache_keys = conf.location_cache_keys;
+    options.same_host = conf.same_host;
+    options.tcp_connections = conf.tcp_connections;
+    options.tcp_congestion_control = conf.tcp_congestion_control;
+    options.copy_threads = conf.copy_threads;
+    options.async_threads = conf.async_threads;
+  }
+  const bool conf_was_asked_for = args.Has("config") && conf_names_meta;
+  if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for) options.meta_url = url;
+  if (args.Has("meta")) options.meta_url = args.Text("meta");
+  if (args.Has("timeout") || ConfPath(args).empty()) {
+    MMC_ASSIGN_OR_RETURN(options.timeout,
+                         args.Time("timeout", std::chrono::milliseconds(1), std::chrono::hours(1)));
+  }
+  return options;
+}
+
+Result<PutOptions> PutOptionsFor(const Context& context) {
+  PutOptions options;
+  MMC_ASSIGN_OR_RETURN(const int64_t replicas, context.args.Int("replicas", 1, kMaxReplicas));
+  options.replicas = static_cast<uint32_t>(replicas);
+  return options;
+}
+
+Result<std::unique_ptr<Client>> ConnectFor(const Context& context) {
+  MMC_ASSIGN_OR_RETURN(const ClientOptions options, ClientOptionsFor(context));
+  return context.connect(options);
+}
+
+}  // namespace mmc::cli
