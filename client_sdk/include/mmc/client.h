@@ -7,6 +7,7 @@
 // Thread safety: all methods from any thread. Ownership: the caller's buffers must live until the call returns, or, for
 // the asynchronous ones, until the callback ran. Close() is idempotent; the destructor calls it.
 // The library touches no signals, writes nothing to stdout or stderr, and starts only threads of its own.
+// fork(): a client is of use only in the process that made it; the child must not call it, nor destroy it.
 #pragma once
 
 #include <chrono>
@@ -69,11 +70,14 @@ struct GetItem {
   std::string_view key;
   std::span<const Buffer> buffers;
   uint64_t offset = 0;                    // first byte of the value to read
-  bool allow_short = false;  // false: offset + buffers must end exactly at... see GetResult::status
+  // A read from byte 0 is a read of the whole value, and its buffers must hold exactly that, unless allow_short is set.
+  // A ranged read (offset > 0) and one with allow_short fill min(buffers, size - offset) bytes.
+  bool allow_short = false;
 };
 struct GetResult {
-  Status status;       // kNotFound; kSizeMismatch: the buffers reach past the value (or, for a whole read, short of it)
-  uint64_t bytes = 0;  // read
+  Status status;       // kNotFound, kSizeMismatch (a whole read into other than size bytes), kOutOfRange (offset >= size),
+                       // kReplicasLost, kDeadline, ...
+  uint64_t bytes = 0;  // read; 0 when status is not OK, and the buffers then hold anything
   uint64_t size = 0;   // of the whole value, when known
 };
 struct ReplicaInfo {
@@ -119,6 +123,8 @@ struct ClientStats {
 };
 
 // A value in place: read-only bytes of the pool, pinned while this lives. Only same-host replicas can be viewed.
+// May be moved to and destroyed on any thread. One that outlives its client can still be read, but is not pinned any
+// more: the pool may reuse its bytes.
 class View {
  public:
   View() = default;
@@ -142,12 +148,14 @@ class Client {
   static Result<std::unique_ptr<Client>> Connect(const ClientOptions& options);
   virtual ~Client() = default;
 
+  // A batch is at most kMaxBatch (16,384) items; of a larger one every item answers kTooLarge. A key twice in one batch
+  // is put once; the later one answers kExists.
   // One status per item: OK, kExists (committed before: nothing was written), kNoSpace, kNoNode, kInvalidArgument,
   // kTooLarge, kDeadline, ... A value is readable by everyone once its status is OK.
   virtual std::vector<Status> Put(std::span<const PutItem> items, const PutOptions& options = {}) = 0;
   // Straight into the caller's buffers. For offset 0 without allow_short the buffers must hold exactly the value.
   virtual std::vector<GetResult> GetInto(std::span<const GetItem> items, const GetOptions& options = {}) = 0;
-  // Into memory of the result; empty optional-like status per key.
+  // Into memory of the result.
   virtual std::vector<Result<std::string>> Get(std::span<const std::string_view> keys, const GetOptions& options = {}) = 0;
 
   // present[i] is 1 or 0. Neither pins nor blocks eviction.

@@ -1,0 +1,344 @@
+#include "client_sdk/src/put.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "proto/key_list.h"
+
+namespace mmc::client {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint64_t kLargestChunk = 256_MiB;
+constexpr uint64_t kSmallestChunk = 1_MiB;
+constexpr uint8_t kMaxFailedRounds = 3;
+// PutStart waits for room at the service. It is asked to answer well before the call's deadline, so that a full pool
+// is reported as such, and no grant is born whose answer nobody reads.
+constexpr milliseconds kLongestWaitForRoom{5000};
+constexpr milliseconds kAnswerTime{2000};
+
+TimePoint Now() { return Clock::Real().Now(); }
+
+// How long one round's transfer may take: a hung node must not hold a put until the deadline of a long call.
+Duration TransferTime(uint64_t bytes) {
+  constexpr uint64_t kSlowestBytesPerSecond = 20_MiB;
+  return std::chrono::seconds(10 + bytes / kSlowestBytesPerSecond);
+}
+
+}  // namespace
+
+PutBatch::PutBatch(Core& core, std::span<const PutItem> items, const PutOptions& options, TimePoint deadline)
+    : core_(core), items_(items), options_(options), deadline_(deadline), statuses_(items.size()),
+      sizes_(items.size()), failed_rounds_(items.size()) {
+  const Duration left = deadline - Now();
+  last_start_ = deadline - std::min<Duration>(left / 8, std::chrono::seconds(1));
+}
+
+std::vector<Status> PutBatch::Run() {
+  const Items todo = Validate();
+  if (!todo.empty()) {
+    const uint64_t limit = ChunkBytes();
+    Items chunk;
+    uint64_t bytes = 0;
+    for (const uint32_t item : todo) {
+      const uint64_t item_bytes = sizes_[item] * std::max(1U, options_.replicas);
+      if (!chunk.empty() && bytes + item_bytes > limit) {
+        RunChunk(std::move(chunk));
+        chunk.clear();
+        bytes = 0;
+      }
+      chunk.push_back(item);
+      bytes += item_bytes;
+    }
+    RunChunk(std::move(chunk));
+  }
+  SettleDuplicates();
+  return std::move(statuses_);
+}
+
+PutBatch::Items PutBatch::Validate() {
+  Status all = CheckBatch(items_.size());
+  if (all.ok() && (options_.replicas < 1 || options_.replicas > kMaxReplicas)) {
+    all = Status(Code::kInvalidArgument, std::to_string(options_.replicas) + " replicas; 1 to 8 are possible");
+  }
+  Items todo;
+  if (!all.ok()) {
+    for (Status& status : statuses_) status = all;
+    return todo;
+  }
+  std::unordered_map<std::string_view, uint32_t> first_of;
+  for (uint32_t i = 0; i < items_.size(); ++i) {
+    Status status = CheckKey(items_[i].key);
+    if (status.ok()) {
+      Result<uint64_t> size = CheckBuffers(items_[i].buffers);
+      status = size.status();
+      sizes_[i] = size.value_or(0);
+    }
+    if (!status.ok()) {
+      Settle(i, std::move(status));
+      continue;
+    }
+    if (items_.size() > 1) {
+      const auto [it, is_first] = first_of.emplace(items_[i].key, i);
+      if (!is_first) {
+        twice_.emplace_back(i, it->second);
+        continue;
+      }
+    }
+    todo.push_back(i);
+  }
+  return todo;
+}
+
+void PutBatch::SettleDuplicates() {
+  for (const auto& [later, first] : twice_) {
+    Settle(later, statuses_[first].ok()
+                      ? Status(Code::kExists, "the key is in this batch twice; its first value was put")
+                      : statuses_[first]);
+  }
+}
+
+uint64_t PutBatch::ChunkBytes() {
+  const auto directory = core_.session->DirectoryAt(0, deadline_);
+  const uint64_t capacity = directory.ok() ? (*directory)->capacity_bytes : 0;
+  if (capacity == 0) return kLargestChunk;  // the service will say what is wrong
+  return std::clamp(capacity / 8, kSmallestChunk, kLargestChunk);
+}
+
+void PutBatch::RunChunk(Items items) {
+  if (!late_.ok()) {
+    for (const uint32_t item : items) Settle(item, late_);
+    return;
+  }
+  Backoff backoff;
+  while (true) {
+    items = Round(items);
+    if (items.empty()) break;
+    // The statuses say already why these are not there.
+    if (!core_.session->Pause(backoff.Next(), last_start_)) break;
+  }
+  if (Now() >= last_start_) {
+    late_ = items.empty() ? Status(Code::kDeadline, "the call's time was over before this item's turn; it is not put")
+                          : statuses_[items.front()];
+  }
+}
+
+PutBatch::Items PutBatch::Round(const Items& items) {
+  const auto opened = core_.session->current();
+  std::vector<Granted> granted;
+  Items again;
+  const Status started = Start(*opened, items, &granted, &again);
+  if (!started.ok()) {
+    for (const uint32_t item : items) Settle(item, started);
+    if (started.code() != Code::kSessionLost && started.recovery() != Recovery::kAskOutcome) return {};
+    // A lost answer may have carried grants that nobody knows now. They end with the session.
+    const Status renewed = started.code() == Code::kSessionLost ? core_.session->Reopen(*opened, deadline_)
+                                                                : core_.session->Abandon(*opened, deadline_);
+    return renewed.ok() ? items : Items();
+  }
+  if (granted.empty()) return again;
+  Transfer(*opened, granted);
+  Finish(*opened, granted, &again);
+  std::sort(again.begin(), again.end());
+  return again;
+}
+
+Status PutBatch::Start(const OpenedSession& opened, const Items& items, std::vector<Granted>* granted, Items* again) {
+  proto::PutStartRequest request;
+  request.set_session(opened.id);
+  for (const uint32_t item : items) {
+    proto::AppendKey(items_[item].key, request.mutable_keys());
+    request.add_sizes(sizes_[item]);
+  }
+  request.set_replicas(options_.replicas);
+  request.set_prefer_local(options_.prefer_local);
+  if (!options_.preferred_nodes.empty()) {
+    MMC_ASSIGN_OR_RETURN(const auto directory, core_.session->DirectoryAt(0, deadline_));
+    for (const std::string& name : options_.preferred_nodes) {
+      const DirectoryNode* node = directory->FindByName(name);
+      if (node != nullptr) request.add_preferred_nodes(node->id);  // a hint: an unknown node is none
+    }
+  }
+  proto::PutStartReply reply;
+  const TimePoint answer_by = std::min(deadline_, Now() + kLongestWaitForRoom + kAnswerTime);
+  MMC_RETURN_IF_ERROR(
+      core_.session->Call(proto::kPutStart, request, &reply, answer_by, OnLostAnswer::kReport));
+  if (reply.status_size() != static_cast<int>(items.size()) || reply.grant_size() != reply.status_size()) {
+    return Status(Code::kMalformed, "reply to PutStart: not one status and grant per key");
+  }
+  if (reply.directory_version() > core_.session->directory()->version) {
+    MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
+  }
+  ReplicaReader reader(reply.replicas());
+  for (size_t i = 0; i < items.size(); ++i) {
+    const uint32_t item = items[i];
+    const Code code = CodeFromWire(reply.status(static_cast<int>(i)));
+    Granted one;
+    MMC_RETURN_IF_ERROR(reader.Next(code == Code::kOk ? sizes_[item] : 0, &one.location));
+    if (code != Code::kOk) {
+      SettleOrRepeat(item, Status(code, std::string(CodeMeaning(code))), again);
+      continue;
+    }
+    one.item = item;
+    one.grant = reply.grant(static_cast<int>(i));
+    granted->push_back(std::move(one));
+  }
+  return Status::Ok();
+}
+
+void PutBatch::SettleOrRepeat(uint32_t item, Status status, Items* again) {
+  bool repeat = false;
+  switch (status.recovery()) {
+    case Recovery::kNone:
+      break;
+    case Recovery::kBackoff:
+      repeat = true;
+      break;
+    case Recovery::kRefresh:
+    case Recovery::kReconnect:
+    case Recovery::kAskOutcome:
+    case Recovery::kDropReplica:
+      // The grant is given back; another one may be for another node.
+      repeat = ++failed_rounds_[item] < kMaxFailedRounds;
+      break;
+  }
+  Settle(item, std::move(status));
+  if (repeat) again->push_back(item);
+}
+
+void PutBatch::Transfer(const OpenedSession& opened, std::vector<Granted>& granted) {
+  LegBuilder builder;
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < granted.size(); ++i) {
+    const Location& location = granted[i].location;
+    const uint64_t size = sizes_[granted[i].item];
+    for (uint32_t r = 0; r < location.replicas.size(); ++r) {
+      bytes += size;
+      builder.Add(location.replicas[r].node, i, r, size, [&](std::vector<fabric::Op>* ops) {
+        AppendOps(location, location.replicas[r], 0, size, items_[granted[i].item].buffers, ops);
+      });
+    }
+  }
+  Move(core_, opened, fabric::Direction::kWrite, builder.legs(), std::min(deadline_, Now() + TransferTime(bytes)));
+  for (const Leg& leg : builder.legs()) {
+    Status reported;
+    for (const Leg::Part& part : leg.parts) {
+      if (part.status.ok()) continue;
+      Granted& g = granted[part.item];
+      g.failed_replicas |= 1U << part.replica;
+      g.unconfirmed |= part.status.code() == Code::kUnconfirmed;
+      g.failure = part.status.Annotate("replica on node " + std::to_string(leg.node));
+      if (reported.ok()) {
+        reported = part.status;
+        core_.session->ReportReplica(opened, leg.node, part.status);
+      }
+    }
+  }
+}
+
+void PutBatch::Finish(const OpenedSession& opened, std::vector<Granted>& granted, Items* again) {
+  std::vector<Granted*> written;
+  std::vector<Granted*> refused;
+  std::vector<Granted*> unconfirmed;
+  for (Granted& g : granted) {
+    const bool none = g.failed_replicas == (1U << g.location.replicas.size()) - 1;
+    (g.unconfirmed ? unconfirmed : none ? refused : written).push_back(&g);
+  }
+  Commit(opened, std::move(written), again);
+  Abort(opened, refused, false);
+  for (const Granted* g : refused) SettleOrRepeat(g->item, g->failure, again);
+  if (unconfirmed.empty()) return;
+  // This ends the session, whose links the service then fences; so it comes last.
+  Abort(opened, unconfirmed, true);
+  for (const Granted* g : unconfirmed) SettleOrRepeat(g->item, g->failure, again);
+  const Status ignored = core_.session->Reopen(opened, deadline_);  // the next call finds out too
+  (void)ignored;
+}
+
+void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants, Items* again) {
+  Backoff backoff;
+  while (!grants.empty()) {
+    proto::PutCommitRequest request;
+    request.set_session(opened.id);
+    for (const Granted* g : grants) {
+      request.add_grant(g->grant);
+      request.add_failed_replicas(g->failed_replicas);
+    }
+    proto::PutCommitReply reply;
+    Status called = core_.session->Call(proto::kPutCommit, request, &reply, deadline_, OnLostAnswer::kReport);
+    if (called.ok() && reply.status_size() != static_cast<int>(grants.size())) {
+      called = Status(Code::kMalformed, "reply to PutCommit: not one status per grant");
+    }
+    if (!called.ok()) return CommitFailed(opened, grants, called, again);
+    std::vector<Granted*> later;
+    for (size_t i = 0; i < grants.size(); ++i) {
+      const Code code = CodeFromWire(reply.status(static_cast<int>(i)));
+      Settle(grants[i]->item, code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code))));
+      // The grant stays: the same commit again, later.
+      if (RecoveryOf(code) == Recovery::kBackoff) later.push_back(grants[i]);
+    }
+    grants = std::move(later);
+    if (!grants.empty() && !core_.session->Pause(backoff.Next(), deadline_)) return Abort(opened, grants, false);
+  }
+}
+
+void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants, const Status& called,
+                            Items* again) {
+  const bool lost = called.code() == Code::kSessionLost;
+  // With the session the grants are gone: nothing was stored, and the buffers are still at hand.
+  const Status reopened = lost ? core_.session->Reopen(opened, deadline_) : Status::Ok();
+  for (const Granted* g : grants) {
+    if (lost) {
+      Settle(g->item, reopened.ok() ? called : reopened);
+      if (reopened.ok()) again->push_back(g->item);
+    } else if (called.recovery() == Recovery::kAskOutcome || called.code() == Code::kMalformed) {
+      Settle(g->item, AskOutcome(opened, *g, called));
+    } else {
+      Settle(g->item, called);
+    }
+  }
+}
+
+Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted, const Status& lost) {
+  // A question about one key is small; it gets a little time of its own when the call's is over.
+  const TimePoint ask_by = std::max(deadline_, Now() + milliseconds(500));
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    proto::StatRequest ask;
+    proto::AppendKey(items_[granted.item].key, ask.mutable_keys());
+    proto::StatReply answer;
+    const Status asked = core_.session->Call(proto::kStat, ask, &answer, ask_by);
+    if (!asked.ok() || answer.status_size() != 1) return lost.Annotate("the outcome of the commit is not known");
+    if (CodeFromWire(answer.status(0)) == Code::kOk) {
+      // While the session lived nobody else could commit this key.
+      if (core_.session->current()->id == opened.id) return Status::Ok();
+      return Status(Code::kExists, "the key is committed, perhaps by another writer: the answer was lost");
+    }
+    if (attempt > 0) break;
+    // Not committed (yet). The same commit again: it is refused when the grant is gone, and then asked about once more,
+    // because the first one may have been applied between the question and this.
+    proto::PutCommitRequest request;
+    request.set_session(opened.id);
+    request.add_grant(granted.grant);
+    request.add_failed_replicas(granted.failed_replicas);
+    proto::PutCommitReply reply;
+    const Status called = core_.session->Call(proto::kPutCommit, request, &reply, ask_by, OnLostAnswer::kReport);
+    if (called.ok() && reply.status_size() == 1 && CodeFromWire(reply.status(0)) == Code::kOk) return Status::Ok();
+  }
+  return Status(Code::kGrantLost, "the answer to the commit was lost, and the value is not there");
+}
+
+void PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed) {
+  if (failed.empty()) return;
+  proto::PutAbortRequest request;
+  request.set_session(opened.id);
+  request.set_unconfirmed(unconfirmed);
+  for (const Granted* g : failed) request.add_grant(g->grant);
+  proto::PutAbortReply reply;
+  // When this does not get through, the grants end with the session.
+  const Status ignored =
+      core_.session->Call(proto::kPutAbort, request, &reply, std::max(deadline_, Now() + milliseconds(500)));
+  (void)ignored;
+}
+
+}  // namespace mmc::client
