@@ -24,7 +24,8 @@ std::string TransportOf(const std::string& protocol) {
 
 bool IsWritableDirectory(const std::string& path) {
   struct stat info {};
-  return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && access(path.c_str(), W_OK | X_OK) == 0;
+  return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) &&
+         access(path.c_str(), W_OK | X_OK) == 0;
 }
 
 std::chrono::milliseconds Milliseconds(const config::Values& values, std::string_view name) {
@@ -38,7 +39,8 @@ const config::Schema& LocalSchema() { return config::LocalConf(); }
 std::string DefaultShmDirectory() {
   if (IsWritableDirectory("/run/mmc")) return "/run/mmc";
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/' && IsWritableDirectory(runtime)) return std::string(runtime) + "/mmc";
+  if (runtime != nullptr && runtime[0] == '/' && IsWritableDirectory(runtime))
+    return std::string(runtime) + "/mmc";
   return "/tmp/mmc-" + std::to_string(getuid());
 }
 
@@ -54,7 +56,8 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   out.prefault = values.GetBool("ock.mmc.local_service.prefault");
   const std::string default_data_url = out.data_url;
   out.data_url = values.GetString(kDataUrl);
-  // A file of defaults (--dump-conf) names the default too: two local services of one host may both use it.
+  // A file of defaults (--dump-conf) names the default too: two local services of one host may both
+  // use it.
   out.data_url_set = values.IsSet(kDataUrl) && out.data_url != default_data_url;
   out.tcp_enable = values.GetBool("ock.mmc.local_service.tcp.enable");
   out.tcp_threads = static_cast<int>(values.GetInt("ock.mmc.local_service.tcp.threads"));
@@ -74,20 +77,25 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
 Status ValidateLocalOptions(const LocalOptions& options) {
   const auto wrong = [](std::string text) { return Status(Code::kConfig, std::move(text)); };
   if (options.hbm_bytes != 0) {
-    return wrong("ock.mmc.local_service.hbm.size = " + std::to_string(options.hbm_bytes) +
-                 ": device memory is not supported by this version; set it to 0 and give dram.size");
+    return wrong(
+        "ock.mmc.local_service.hbm.size = " + std::to_string(options.hbm_bytes) +
+        ": device memory is not supported by this version; set it to 0 and give dram.size");
   }
   if (options.dram_bytes == 0) {
-    return wrong("ock.mmc.local_service.dram.size = 0 and ock.mmc.local_service.hbm.size = 0: a local service must give "
-                 "memory; set dram.size to 2MB or more");
+    return wrong(
+        "ock.mmc.local_service.dram.size = 0 and ock.mmc.local_service.hbm.size = 0: a local "
+        "service must give "
+        "memory; set dram.size to 2MB or more");
   }
   if (!IsAligned(options.dram_bytes, kSegmentAlignment) || options.dram_bytes > kMaxSegmentBytes) {
     return wrong("ock.mmc.local_service.dram.size = " + std::to_string(options.dram_bytes) +
                  ": must be a multiple of 2 MiB up to 1 TiB");
   }
   if (!options.tcp_enable && !options.shm_enable && !options.loopback_enable) {
-    return wrong("ock.mmc.local_service.tcp.enable = false and ock.mmc.local_service.shm.enable = false: nobody could "
-                 "reach the memory; enable one of them");
+    return wrong(
+        "ock.mmc.local_service.tcp.enable = false and ock.mmc.local_service.shm.enable = false: "
+        "nobody could "
+        "reach the memory; enable one of them");
   }
   return Status::Ok();
 }

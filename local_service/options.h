@@ -13,8 +13,9 @@ namespace mmc::local {
 
 struct LocalOptions {
   std::string meta_url = "tcp://127.0.0.1:5000";
-  std::string name;                                // empty: host name, ':' and the port of the data endpoint
-  std::chrono::milliseconds join_timeout{60'000};  // Start() keeps trying for so long; 0: without end
+  std::string name;  // empty: host name, ':' and the port of the data endpoint
+  std::chrono::milliseconds join_timeout{
+      60'000};  // Start() keeps trying for so long; 0: without end
 
   uint64_t dram_bytes = 128u << 20;  // a multiple of 2 MiB
   uint64_t hbm_bytes = 0;            // a multiple of 2 MiB; see ValidateLocalOptions
@@ -29,31 +30,35 @@ struct LocalOptions {
   std::string tcp_congestion_control;  // empty: the system's
 
   bool shm_enable = true;
-  std::string shm_directory;  // of the unix socket; never empty after LocalOptionsFrom
-  std::string shm_group;      // empty: only processes of the same user may connect
+  std::string shm_directory;     // of the unix socket; never empty after LocalOptionsFrom
+  std::string shm_group;         // empty: only processes of the same user may connect
   bool loopback_enable = false;  // serve links of this process without sockets: the embedded mode
 
   std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects
 
-  std::string protocol = "host_tcp";  // as in today's conf files; older spellings have been translated
-  std::string transport = "tcp";      // what `protocol` asks for here: "tcp", "shm", "roce", "urma", "device"
-  bool protocol_strict = false;       // true: a transport that is not there is an error instead of a warning
+  std::string protocol =
+      "host_tcp";  // as in today's conf files; older spellings have been translated
+  std::string transport =
+      "tcp";  // what `protocol` asks for here: "tcp", "shm", "roce", "urma", "device"
+  bool protocol_strict =
+      false;  // true: a transport that is not there is an error instead of a warning
 
   std::chrono::milliseconds drain{5000};  // SIGTERM: running transfers get this long
 };
 
-// The conf file of the local service and of clients on its machine (ock.mmc.client.*, see common/config/local_conf.h).
+// The conf file of the local service and of clients on its machine (ock.mmc.client.*, see
+// common/config/local_conf.h).
 const config::Schema& LocalSchema();
 
 // REQUIRES: `values` come from LocalSchema(). Sizes have been rounded up to 2 MiB.
 LocalOptions LocalOptionsFrom(const config::Values& values);
 
-// What a local service needs and a client that reads the same file does not: a pool that is not empty, an endpoint.
-// Errors: kConfig, one line naming keys and values.
+// What a local service needs and a client that reads the same file does not: a pool that is not
+// empty, an endpoint. Errors: kConfig, one line naming keys and values.
 Status ValidateLocalOptions(const LocalOptions& options);
 
-// Where the shared-memory socket goes when nothing was said: /run/mmc when it is there and writable, else
-// $XDG_RUNTIME_DIR/mmc, else /tmp/mmc-<uid>. The directory is not made here.
+// Where the shared-memory socket goes when nothing was said: /run/mmc when it is there and
+// writable, else $XDG_RUNTIME_DIR/mmc, else /tmp/mmc-<uid>. The directory is not made here.
 std::string DefaultShmDirectory();
 
 }  // namespace mmc::local

@@ -19,22 +19,27 @@ Setting WithAlias(Setting setting, std::vector<std::string> older, std::string n
 }
 
 std::vector<Setting> ServiceSettings() {
-  Setting data_url = Url("ock.mmc.local_service.hcom_url", "tcp://127.0.0.1:7000", "tcp",
-                         "TCP address that clients of other hosts read and write the pool at; name an address of the "
-                         "network card that they reach. When the port of the default is taken, a free one is used.");
+  Setting data_url = Url(
+      "ock.mmc.local_service.hcom_url", "tcp://127.0.0.1:7000", "tcp",
+      "TCP address that clients of other hosts read and write the pool at; name an address of the "
+      "network card that they reach. When the port of the default is taken, a free one is used.");
   data_url.min = 1024;
   data_url.free_port = true;
-  Setting protocol = Enum(
-      "ock.mmc.local_service.protocol", "host_tcp",
-      {"host_tcp", "host_shm", "host_rdma", "host_urma", "device_rdma", "device_sdma", "device_urma", "device_uboe"},
-      "Preferred way to move blocks between hosts. Where its hardware is absent, the best one there is is used, with one "
-      "warning. Processes of one host use shared memory in any case, unless ock.mmc.local_service.shm.enable is false.");
+  Setting protocol = Enum("ock.mmc.local_service.protocol", "host_tcp",
+                          {"host_tcp", "host_shm", "host_rdma", "host_urma", "device_rdma",
+                           "device_sdma", "device_urma", "device_uboe"},
+                          "Preferred way to move blocks between hosts. Where its hardware is "
+                          "absent, the best one there is is used, with one "
+                          "warning. Processes of one host use shared memory in any case, unless "
+                          "ock.mmc.local_service.shm.enable is false.");
   protocol.old_values = {{"sdma", "device_sdma"}, {"roce", "host_rdma"}};
   protocol.deprecated_names_note = "`sdma` means `device_sdma`, `roce` means `host_rdma`";
   return {
-      Url("ock.mmc.meta_service_url", "tcp://127.0.0.1:5000", "tcp", "Address of the meta service."),
+      Url("ock.mmc.meta_service_url", "tcp://127.0.0.1:5000", "tcp",
+          "Address of the meta service."),
       Text("ock.mmc.local_service.name", "", kMaxNodeNameBytes,
-           "Name of this node in the pool, unique and the same after a restart; empty: host name, ':' and the data port."),
+           "Name of this node in the pool, unique and the same after a restart; empty: host name, "
+           "':' and the data port."),
       Int("ock.mmc.local_service.join_timeout_milliseconds", "0", 0, 3'600'000,
           "At start, how long to keep trying to reach the meta service; 0: until it answers."),
       Int("ock.mmc.local_service.drain_milliseconds", "5000", 0, 600'000,
@@ -51,12 +56,16 @@ std::vector<Setting> MemorySettings() {
       Bytes("ock.mmc.local_service.dram.size", "128MB", 0, 1_TiB,
             "Memory that this node gives to the pool, rounded up to 2 MB."),
       Bytes("ock.mmc.local_service.hbm.size", "0", 0, 1_TiB,
-            "Device memory that this node gives to the pool, rounded up to 2 MB. This version has no device pools: a "
+            "Device memory that this node gives to the pool, rounded up to 2 MB. This version has "
+            "no device pools: a "
             "local service refuses to start when it is not 0."),
-      Int("ock.mmc.local_service.numa.node", "-1", -1, 1023, "NUMA node that the memory is bound to; -1: not bound."),
-      Enum("ock.mmc.local_service.hugepages", "auto", {"auto", "never"},
-           "auto: pages of hugetlbfs when there are enough free ones, else transparent huge pages."),
-      Bool("ock.mmc.local_service.prefault", "true", "Touch every page at start, so that no put waits for it."),
+      Int("ock.mmc.local_service.numa.node", "-1", -1, 1023,
+          "NUMA node that the memory is bound to; -1: not bound."),
+      Enum(
+          "ock.mmc.local_service.hugepages", "auto", {"auto", "never"},
+          "auto: pages of hugetlbfs when there are enough free ones, else transparent huge pages."),
+      Bool("ock.mmc.local_service.prefault", "true",
+           "Touch every page at start, so that no put waits for it."),
   };
 }
 
@@ -65,15 +74,18 @@ std::vector<Setting> TransportSettings() {
       Bool("ock.mmc.local_service.tcp.enable", "true", "Serve the pool over TCP."),
       Int("ock.mmc.local_service.tcp.threads", "2", 1, 64, "Threads that move bytes over TCP."),
       Text("ock.mmc.local_service.tcp.congestion_control", "", 15,
-           "TCP congestion control, as in net.ipv4.tcp_available_congestion_control; empty: the system's."),
+           "TCP congestion control, as in net.ipv4.tcp_available_congestion_control; empty: the "
+           "system's."),
       Bool("ock.mmc.local_service.shm.enable", "true", "Let processes of this host map the pool."),
       Text("ock.mmc.local_service.shm.directory", "", 80,
-           "Folder of the unix socket; empty: /run/mmc when it is there and writable, else $XDG_RUNTIME_DIR/mmc, else "
+           "Folder of the unix socket; empty: /run/mmc when it is there and writable, else "
+           "$XDG_RUNTIME_DIR/mmc, else "
            "/tmp/mmc-<uid>."),
       Text("ock.mmc.local_service.shm.group", "", 255,
            "Group whose members may map the pool, besides processes of the same user."),
       Text("ock.mmc.local_service.catalog.directory", "/dev/shm", 255,
-           "Folder of the file that records which committed objects this node holds; best in shared memory."),
+           "Folder of the file that records which committed objects this node holds; best in "
+           "shared memory."),
   };
 }
 
@@ -86,24 +98,31 @@ std::vector<Setting> ClientSection() {
           "Threads for asynchronous calls; the larger one of this and the next key counts."),
       Int("ock.mmc.client.write_thread_pool.size", "4", 1, 64, "See the key before."),
       Bool("ock.mmc.client.shm.enable", "true", "Use shared memory for nodes of the same host."),
-      Int("ock.mmc.client.tcp.connections", "4", 1, 64, "TCP connections to each node; big transfers use several."),
-      Text("ock.mmc.client.tcp.congestion_control", "", 15, "TCP congestion control; empty: the system's."),
+      Int("ock.mmc.client.tcp.connections", "4", 1, 64,
+          "TCP connections to each node; big transfers use several."),
+      Text("ock.mmc.client.tcp.congestion_control", "", 15,
+           "TCP congestion control; empty: the system's."),
       Bool("ock.mmc.client.location_cache.enable", "false",
-           "Read without asking the meta service while the lease of a location that is known lasts."),
-      Int("ock.mmc.client.location_cache.keys", "1048576", 1, 100'000'000, "Locations that are kept."),
+           "Read without asking the meta service while the lease of a location that is known "
+           "lasts."),
+      Int("ock.mmc.client.location_cache.keys", "1048576", 1, 100'000'000,
+          "Locations that are kept."),
       Int("ock.mmc.client.copy_threads", "0", 0, 64,
-          "Helpers for big copies from and to memory of the same host, besides the calling thread."),
+          "Helpers for big copies from and to memory of the same host, besides the calling "
+          "thread."),
   };
 }
 
 std::vector<Setting> DataTlsSettings() {
   const std::string prefix = kDataTls;
-  std::vector<Setting> out = {
-      Bool(prefix + "enable", "false",
-           "TLS for blocks that travel over TCP. This version has none: true is refused, so that nobody runs in the clear "
-           "unaware.")};
-  for (const char* name : {"ca.path", "ca.crl.path", "cert.path", "key.path", "key.pass.path", "decrypter.path"}) {
-    out.push_back(Text(prefix + name, "", 255, "As ock.mmc.tls." + std::string(name) + ". Not read while TLS is off."));
+  std::vector<Setting> out = {Bool(prefix + "enable", "false",
+                                   "TLS for blocks that travel over TCP. This version has none: "
+                                   "true is refused, so that nobody runs in the clear "
+                                   "unaware.")};
+  for (const char* name :
+       {"ca.path", "ca.crl.path", "cert.path", "key.path", "key.pass.path", "decrypter.path"}) {
+    out.push_back(Text(prefix + name, "", 255,
+                       "As ock.mmc.tls." + std::string(name) + ". Not read while TLS is off."));
   }
   return out;
 }
@@ -111,38 +130,54 @@ std::vector<Setting> DataTlsSettings() {
 std::vector<Setting> SsdSettings() {
   return {
       WithoutEffect(Bool("ock.mmc.ubs_io.enable", "false", "Blocks on SSD."), kNoSsd),
-      WithoutEffect(Bool("ock.mmc.local_service.storage.enabled", "false", "Blocks on SSD."), kNoSsd),
-      WithoutEffect(Text("ubsio.disk.path", "", 1023, "Block devices, absolute paths joined by ':'."), kNoSsd),
-      WithoutEffect(Int("ubsio.mem.size_in_gb", "10", 0, 3072, "Memory cache of the SSD tier."), kNoSsd),
-      WithoutEffect(Int("ubsio.standalone.device_count", "1", 1, 1024, "Processes that give memory."), kNoSsd),
-      WithoutEffect(Bool("ubsio.standalone.force_new_disk", "true", "Wipe the disks at each start."), kNoSsd),
-      WithoutEffect(Int("ubsio.wcache.evict_water_level", "80", 0, 100, "Water level of the SSD tier's write cache."),
+      WithoutEffect(Bool("ock.mmc.local_service.storage.enabled", "false", "Blocks on SSD."),
+                    kNoSsd),
+      WithoutEffect(
+          Text("ubsio.disk.path", "", 1023, "Block devices, absolute paths joined by ':'."),
+          kNoSsd),
+      WithoutEffect(Int("ubsio.mem.size_in_gb", "10", 0, 3072, "Memory cache of the SSD tier."),
+                    kNoSsd),
+      WithoutEffect(
+          Int("ubsio.standalone.device_count", "1", 1, 1024, "Processes that give memory."),
+          kNoSsd),
+      WithoutEffect(
+          Bool("ubsio.standalone.force_new_disk", "true", "Wipe the disks at each start."), kNoSsd),
+      WithoutEffect(Int("ubsio.wcache.evict_water_level", "80", 0, 100,
+                        "Water level of the SSD tier's write cache."),
                     kNoSsd),
   };
 }
 
 std::vector<Setting> IdleSettings() {
   return {
-      WithAlias(WithoutEffect(Url("ock.mmc.local_service.config_store_url", "tcp://127.0.0.1:6000", "tcp",
-                                  "Address of the config store."),
-                              "there is no config store; nodes find each other through the meta service."),
+      WithAlias(WithoutEffect(
+                    Url("ock.mmc.local_service.config_store_url", "tcp://127.0.0.1:6000", "tcp",
+                        "Address of the config store."),
+                    "there is no config store; nodes find each other through the meta service."),
                 {"ock.mmc.meta_service.config_store_url"}),
-      WithoutEffect(Int("ock.mmc.local_service.world_size", "256", 1, 1024, "Number of local services."),
-                    "there is no world size; nodes join and leave as they come."),
-      WithoutEffect(Bytes("ock.mmc.local_service.max.dram.size", "64GB", 0, 1_TiB, "Largest dram.size of any node."),
+      WithoutEffect(
+          Int("ock.mmc.local_service.world_size", "256", 1, 1024, "Number of local services."),
+          "there is no world size; nodes join and leave as they come."),
+      WithoutEffect(Bytes("ock.mmc.local_service.max.dram.size", "64GB", 0, 1_TiB,
+                          "Largest dram.size of any node."),
                     "memory is named by segment and offset, no address range is reserved for it."),
-      WithoutEffect(Bytes("ock.mmc.local_service.max.hbm.size", "0", 0, 1_TiB, "Largest hbm.size of any node."),
+      WithoutEffect(Bytes("ock.mmc.local_service.max.hbm.size", "0", 0, 1_TiB,
+                          "Largest hbm.size of any node."),
                     "memory is named by segment and offset, no address range is reserved for it."),
-      WithoutEffect(Enum("ock.mmc.local_service.memory.pool.mode", "standard", {"standard", "expanded"},
-                         "Size of the pool's address range."),
+      WithoutEffect(Enum("ock.mmc.local_service.memory.pool.mode", "standard",
+                         {"standard", "expanded"}, "Size of the pool's address range."),
                     "memory is named by segment and offset, no address range is reserved for it."),
-      WithoutEffect(Bool("ock.mmc.local_service.dram_by_sdma", "false", "Copy host memory with the device's engine."),
+      WithoutEffect(Bool("ock.mmc.local_service.dram_by_sdma", "false",
+                         "Copy host memory with the device's engine."),
                     "host memory is copied by the processor in this version."),
-      WithoutEffect(Bool("ock.mmc.client.aggregate.io", "true", "Move the buffers of a batch together."),
-                    "the buffers of a batch always move together."),
-      WithoutEffect(Int("ock.mmc.client.aggregate.num", "122", 1, 131'072, "Buffers that move together."),
-                    "the buffers of a batch always move together."),
-      WithoutEffect(Bytes("ock.mmc.client.batch_option.chunk.size", "8MB", 0, 1_TiB, "Bytes of one chunk of a batch."),
+      WithoutEffect(
+          Bool("ock.mmc.client.aggregate.io", "true", "Move the buffers of a batch together."),
+          "the buffers of a batch always move together."),
+      WithoutEffect(
+          Int("ock.mmc.client.aggregate.num", "122", 1, 131'072, "Buffers that move together."),
+          "the buffers of a batch always move together."),
+      WithoutEffect(Bytes("ock.mmc.client.batch_option.chunk.size", "8MB", 0, 1_TiB,
+                          "Bytes of one chunk of a batch."),
                     "a batch is not cut into chunks."),
       WithoutEffect(Int("ock.mmc.client.batch_option.chunk.count", "3", 1, 64, "Chunks under way."),
                     "a batch is not cut into chunks."),
@@ -174,13 +209,15 @@ ClientSettings ClientSettingsFrom(const Values& values) {
   out.timeout = std::chrono::seconds(values.GetInt("ock.mmc.client.timeout.seconds"));
   out.connect_retry = std::chrono::milliseconds(values.GetInt("ock.mmc.client.retry_milliseconds"));
   out.location_cache = values.GetBool("ock.mmc.client.location_cache.enable");
-  out.location_cache_keys = static_cast<uint64_t>(values.GetInt("ock.mmc.client.location_cache.keys"));
+  out.location_cache_keys =
+      static_cast<uint64_t>(values.GetInt("ock.mmc.client.location_cache.keys"));
   out.same_host = values.GetBool("ock.mmc.client.shm.enable");
   out.tcp_connections = static_cast<int>(values.GetInt("ock.mmc.client.tcp.connections"));
   out.tcp_congestion_control = values.GetString("ock.mmc.client.tcp.congestion_control");
   out.copy_threads = static_cast<int>(values.GetInt("ock.mmc.client.copy_threads"));
-  out.async_threads = static_cast<int>(std::max(values.GetInt("ock.mmc.client.read_thread_pool.size"),
-                                                values.GetInt("ock.mmc.client.write_thread_pool.size")));
+  out.async_threads =
+      static_cast<int>(std::max(values.GetInt("ock.mmc.client.read_thread_pool.size"),
+                                values.GetInt("ock.mmc.client.write_thread_pool.size")));
   return out;
 }
 

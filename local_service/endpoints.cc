@@ -1,0 +1,212 @@
+#include "local_service/endpoints.h"
+
+#include <arpa/inet.h>
+#include <grp.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "common/obs/log.h"
+#include "common/rpc/url.h"
+#include "local_service/catalog.h"
+
+namespace mmc::local {
+namespace {
+
+constexpr char kProtocolKey[] = "ock.mmc.local_service.protocol";
+constexpr char kDataUrlKey[] = "ock.mmc.local_service.hcom_url";
+constexpr char kShmDirectoryKey[] = "ock.mmc.local_service.shm.directory";
+
+std::string HostPort(const std::string& host, uint16_t port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+// Makes the folder of the sockets when it is not there; refuses one that another user could have prepared.
+Status EnsureDirectory(const std::string& path, const std::string& group) {
+  if (::mkdir(path.c_str(), 0700) == 0) {
+    if (group.empty()) return Status::Ok();
+    std::array<char, 16384> buffer;
+    struct ::group row {};
+    struct ::group* entry = nullptr;
+    ::getgrnam_r(group.c_str(), &row, buffer.data(), buffer.size(), &entry);
+    if (entry == nullptr) {
+      return Status(Code::kConfig, "ock.mmc.local_service.shm.group = " + group + ": there is no such group");
+    }
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0 || ::chmod(path.c_str(), 0750) != 0) {
+      return ErrnoStatus("give " + path + " to group " + group, errno);
+    }
+    return Status::Ok();
+  }
+  if (errno != EEXIST) return ErrnoStatus(std::string("make ") + kShmDirectoryKey + " = " + path, errno);
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus("stat " + path, errno);
+  if (!S_ISDIR(info.st_mode) || (info.st_uid != ::geteuid() && info.st_uid != 0)) {
+    return Status(Code::kPermission, std::string(kShmDirectoryKey) + " = " + path +
+                                         " is not a folder of this user or of root; name another one");
+  }
+  return Status::Ok();
+}
+
+// Parses the data address; its scheme says nothing here.
+Result<rpc::Url> DataUrl(const LocalOptions& options) {
+  Result<rpc::Url> url = rpc::ParseUrl(options.data_url);
+  if (!url.ok()) return Status(Code::kConfig, std::string(kDataUrlKey) + ": " + url.status().message());
+  return url;
+}
+
+}  // namespace
+
+std::string AdvertisedHost(const std::string& host) {
+  const bool v4 = host == "0.0.0.0";
+  if (!v4 && host != "::") return host;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return host;
+  std::string found = host;
+  for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
+    const bool fits = at->ifa_addr != nullptr && at->ifa_addr->sa_family == (v4 ? AF_INET : AF_INET6) &&
+                      (at->ifa_flags & IFF_UP) != 0 && (at->ifa_flags & IFF_LOOPBACK) == 0;
+    if (!fits) continue;
+    char text[INET6_ADDRSTRLEN] = {};
+    const void* raw = nullptr;
+    if (v4) {
+      raw = &reinterpret_cast<const sockaddr_in*>(at->ifa_addr)->sin_addr;
+    } else {
+      const auto* address = reinterpret_cast<const sockaddr_in6*>(at->ifa_addr);
+      if (IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr)) continue;
+      raw = &address->sin6_addr;
+    }
+    if (::inet_ntop(at->ifa_addr->sa_family, raw, text, sizeof text) == nullptr) continue;
+    found = text;
+    break;
+  }
+  ::freeifaddrs(list);
+  return found;
+}
+
+Status Endpoints::OpenNetwork() {
+  MMC_RETURN_IF_ERROR(OpenPreferred());
+  return options_.tcp_enable ? OpenTcp() : Status::Ok();
+}
+
+Status Endpoints::OpenPreferred() {
+  const std::string& wanted = options_.transport;
+  Status status;
+  if (wanted == "tcp" || wanted == "shm") {
+    const bool on = wanted == "tcp" ? options_.tcp_enable : options_.shm_enable;
+    if (on) return Status::Ok();
+    status = Status(Code::kUnsupported, wanted + " is switched off");
+  } else if (fabric::FindTransport(wanted) == nullptr) {
+    status = Status(Code::kUnsupported, wanted + " is not in this build or has no hardware here");
+  } else {
+    MMC_ASSIGN_OR_RETURN(const rpc::Url url, DataUrl(options_));
+    status = Listen(wanted, HostPort(url.host, 0));
+    if (status.code() != Code::kUnsupported) return status;
+  }
+  const std::string key = std::string(kProtocolKey) + " = " + options_.protocol + ": ";
+  if (options_.protocol_strict) {
+    return Status(Code::kUnsupported, key + status.message() + "; name another one or set " + kProtocolKey +
+                                          ".strict = false");
+  }
+  MMC_LOG(WARNING) << key << status.message() << "; using " << (options_.tcp_enable ? "tcp" : "")
+                   << (options_.tcp_enable && options_.shm_enable ? " and " : "")
+                   << (options_.shm_enable ? "shared memory" : "");
+  return Status::Ok();
+}
+
+Status Endpoints::OpenTcp() {
+  MMC_ASSIGN_OR_RETURN(const rpc::Url url, DataUrl(options_));
+  Status status = Listen("tcp", HostPort(url.host, url.port));
+  if (status.code() == Code::kIo && !options_.data_url_set && url.port != 0) {
+    MMC_LOG(INFO) << status.message() << "; taking a free port instead";
+    status = Listen("tcp", HostPort(url.host, 0));
+  }
+  if (!status.ok()) return status.Annotate(std::string(kDataUrlKey) + " = " + options_.data_url);
+  MutexLock lock(mutex_);
+  Result<rpc::Url> got = rpc::ParseHostPort(listeners_.back()->endpoint().address);
+  if (!got.ok()) return got.status();
+  data_port_ = got->port;
+  return Status::Ok();
+}
+
+Status Endpoints::OpenHost(const std::string& node) {
+  if (options_.shm_enable) MMC_RETURN_IF_ERROR(OpenShm(node));
+  if (options_.loopback_enable) MMC_RETURN_IF_ERROR(Listen("loopback", node));
+  return Status::Ok();
+}
+
+Status Endpoints::OpenShm(const std::string& node) {
+  const std::string directory = options_.shm_directory.empty() ? DefaultShmDirectory() : options_.shm_directory;
+  MMC_RETURN_IF_ERROR(EnsureDirectory(directory, options_.shm_group));
+  return Listen("shm", ServiceFilePath(directory, node, "sock"));
+}
+
+Status Endpoints::Listen(const std::string& transport, const std::string& address) {
+  fabric::Transport* const found = fabric::FindTransport(transport);
+  if (found == nullptr) return Status(Code::kUnsupported, "transport " + transport + " is not in this build");
+  fabric::ListenOptions listen;
+  listen.address = address;
+  listen.threads = options_.tcp_threads;
+  listen.allowed_group = options_.shm_group;
+  MMC_ASSIGN_OR_RETURN(std::unique_ptr<fabric::Listener> listener, found->Listen(listen, regions_));
+  MutexLock lock(mutex_);
+  listeners_.push_back(std::move(listener));
+  return Status::Ok();
+}
+
+void Endpoints::Close() {
+  std::vector<std::unique_ptr<fabric::Listener>> closing;  // ends without the lock: that takes a while
+  MutexLock lock(mutex_);
+  closing.swap(listeners_);
+}
+
+std::vector<fabric::Endpoint> Endpoints::List() const {
+  std::vector<fabric::Endpoint> out;
+  MutexLock lock(mutex_);
+  for (const auto& listener : listeners_) {
+    fabric::Endpoint endpoint = listener->endpoint();
+    if (endpoint.transport == "tcp") {
+      if (const auto url = rpc::ParseHostPort(endpoint.address); url.ok()) {
+        endpoint.address = HostPort(AdvertisedHost(url->host), url->port);
+      }
+    }
+    out.push_back(std::move(endpoint));
+  }
+  std::stable_partition(out.begin(), out.end(),
+                        [this](const fabric::Endpoint& e) { return e.transport == options_.transport; });
+  return out;
+}
+
+void Endpoints::Fence(uint64_t session, std::function<void()> done) {
+  std::vector<fabric::Listener*> listeners;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& listener : listeners_) listeners.push_back(listener.get());
+  }
+  if (listeners.empty()) return done();
+  auto open = std::make_shared<std::atomic<size_t>>(listeners.size());
+  auto last = std::make_shared<std::function<void()>>(std::move(done));
+  for (fabric::Listener* const listener : listeners) {
+    listener->Fence(session, [open, last] {
+      if (open->fetch_sub(1) == 1) (*last)();
+    });
+  }
+}
+
+uint64_t Endpoints::connections() const {
+  uint64_t sum = 0;
+  MutexLock lock(mutex_);
+  for (const auto& listener : listeners_) sum += listener->connections();
+  return sum;
+}
+
+}  // namespace mmc::local

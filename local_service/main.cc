@@ -1,0 +1,48 @@
+#include <memory>
+#include <utility>
+
+#include "common/rpc/channel.h"
+#include "common/runtime/daemon.h"
+#include "local_service/local_service.h"
+
+namespace {
+
+using mmc::Clock;
+using mmc::Result;
+using mmc::Status;
+
+// The farewell to the meta service comes before the drain.
+constexpr std::chrono::seconds kFarewell{3};
+
+class LocalDaemon final : public mmc::runtime::Daemon {
+ public:
+  LocalDaemon(std::unique_ptr<mmc::local::LocalService> service, std::chrono::milliseconds drain)
+      : service_(std::move(service)), drain_(drain) {}
+  Status Start() override { return service_->Start(); }
+  void Stop() override { service_->Stop(Clock::Real().Now() + kFarewell + drain_); }
+
+ private:
+  const std::unique_ptr<mmc::local::LocalService> service_;
+  const std::chrono::milliseconds drain_;
+};
+
+Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
+  const mmc::local::LocalOptions options = mmc::local::LocalOptionsFrom(values);
+  mmc::rpc::ChannelOptions channel_options;
+  channel_options.url = options.meta_url;
+  MMC_ASSIGN_OR_RETURN(auto channel, mmc::rpc::MakeTcpChannel(channel_options));
+  MMC_ASSIGN_OR_RETURN(auto service, mmc::local::LocalService::Create(options, std::move(channel)));
+  return std::unique_ptr<mmc::runtime::Daemon>(new LocalDaemon(std::move(service), options.drain));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return mmc::runtime::DaemonMain(argc, argv,
+                                  {.name = "mmc_local_service",
+                                   .description = "Gives this machine's memory to an mmc pool.",
+                                   .config_env = "MMC_LOCAL_CONFIG_PATH",
+                                   .log_name = "mmc-local",
+                                   .schema = mmc::local::LocalSchema(),
+                                   .make = &MakeDaemon});
+}

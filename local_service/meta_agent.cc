@@ -1,0 +1,400 @@
+#include "local_service/meta_agent.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/obs/log.h"
+#include "proto/methods.h"
+
+namespace mmc::local {
+
+struct MetaAgent::Core {
+  Mutex mutex;
+  CondVar changed;
+  bool interrupted MMC_GUARDED_BY(mutex) = false;
+  bool joined MMC_GUARDED_BY(mutex) = false;
+  Membership member MMC_GUARDED_BY(mutex);
+  uint64_t serial MMC_GUARDED_BY(mutex) = 0;
+  uint64_t joins MMC_GUARDED_BY(mutex) = 0;
+  uint64_t term MMC_GUARDED_BY(mutex) = 0;
+  std::chrono::milliseconds heartbeat MMC_GUARDED_BY(mutex){1000};
+  // True once a join of this incarnation may have been taken: somebody may hold grants of it.
+  bool maybe_known MMC_GUARDED_BY(mutex) = false;
+  bool outcome_unknown MMC_GUARDED_BY(mutex) = false;  // of an earlier join of this incarnation
+  bool must_renew MMC_GUARDED_BY(mutex) = false;
+  uint64_t applied MMC_GUARDED_BY(mutex) = 0;
+  std::set<uint64_t> fencing MMC_GUARDED_BY(mutex);
+  std::set<uint64_t> fenced MMC_GUARDED_BY(mutex);
+  Status last_error MMC_GUARDED_BY(mutex);
+};
+
+struct MetaAgent::Trouble {
+  explicit Trouble(std::chrono::milliseconds line_every) : every(line_every) {}
+  void Note(const char* what, const Status& status) {
+    const TimePoint now = Clock::Real().Now();
+    ++times;
+    if (times > 1 && now < next_line) return;
+    next_line = now + every;
+    MMC_LOG(WARNING) << what << " failed, attempt " << times << ": " << status.ToString() << "; trying on";
+  }
+  void Over(const char* what) {
+    if (times > 0) MMC_LOG(INFO) << what << " works again after " << times << " failed attempts";
+    times = 0;
+  }
+  std::chrono::milliseconds every;
+  uint64_t times = 0;
+  TimePoint next_line;
+};
+
+MetaAgent::MetaAgent(std::shared_ptr<rpc::Channel> meta, NodeBody& body, AgentTimes times)
+    : meta_(std::move(meta)), body_(body), times_(times), core_(std::make_shared<Core>()) {}
+
+MetaAgent::~MetaAgent() { Stop(Clock::Real().Now()); }
+
+void MetaAgent::Start() {
+  beat_thread_ = std::thread([this] { BeatLoop(); });
+  catalog_thread_ = std::thread([this] { CatalogLoop(); });
+}
+
+Status MetaAgent::WaitJoined(TimePoint deadline) {
+  MutexLock lock(core_->mutex);
+  while (!core_->joined && !core_->interrupted) {
+    if (!core_->changed.WaitUntil(core_->mutex, deadline) && Clock::Real().Now() >= deadline) {
+      if (core_->joined) break;
+      const std::string why = core_->last_error.ok() ? "no answer yet" : core_->last_error.ToString();
+      return Status(Code::kUnavailable, "the meta service did not take this node in time (" + why +
+                                            "); check ock.mmc.meta_service_url and that it runs");
+    }
+  }
+  if (core_->interrupted) return Status(Code::kCancelled, "stopped while joining");
+  return Status::Ok();
+}
+
+void MetaAgent::Interrupt() {
+  MutexLock lock(core_->mutex);
+  core_->interrupted = true;
+  core_->changed.NotifyAll();
+}
+
+void MetaAgent::Stop(TimePoint deadline) {
+  Interrupt();
+  if (beat_thread_.joinable()) beat_thread_.join();
+  if (catalog_thread_.joinable()) catalog_thread_.join();
+  Membership member;
+  {
+    MutexLock lock(core_->mutex);
+    if (!core_->joined) return;
+    core_->joined = false;
+    member = core_->member;
+  }
+  proto::NodeLeaveRequest request;
+  request.set_node(member.node);
+  request.set_incarnation(member.incarnation);
+  proto::Empty reply;
+  const Status status =
+      meta_->Call(proto::kNodeLeave, request, &reply, std::min(deadline, Clock::Real().Now() + times_.leave));
+  if (!status.ok()) {
+    MMC_LOG(WARNING) << "could not tell the meta service that node " << member.node << " leaves: " << status.ToString()
+                 << "; it will notice when the heartbeats stay away";
+  }
+}
+
+bool MetaAgent::joined() const {
+  MutexLock lock(core_->mutex);
+  return core_->joined;
+}
+
+uint32_t MetaAgent::node() const {
+  MutexLock lock(core_->mutex);
+  return core_->member.node;
+}
+
+uint64_t MetaAgent::applied_seq() const {
+  MutexLock lock(core_->mutex);
+  return core_->applied;
+}
+
+uint64_t MetaAgent::joins() const {
+  MutexLock lock(core_->mutex);
+  return core_->joins;
+}
+
+bool MetaAgent::WaitApplied(uint64_t seq, TimePoint deadline) {
+  MutexLock lock(core_->mutex);
+  while (core_->applied < seq) {
+    if (!core_->changed.WaitUntil(core_->mutex, deadline) && Clock::Real().Now() >= deadline) {
+      return core_->applied >= seq;
+    }
+  }
+  return true;
+}
+
+template <typename Method, typename Request, typename Reply>
+Status MetaAgent::Call(const Method& method, const Request& request, Reply* reply,
+                       std::chrono::milliseconds timeout) {
+  // The answer may come after an interrupt made this call return: it is then nobody's.
+  struct Pending {
+    bool done = false;  // guarded by core->mutex
+    Status status;
+    std::shared_ptr<Reply> reply;
+  };
+  auto pending = std::make_shared<Pending>();
+  const TimePoint deadline = Clock::Real().Now() + timeout;
+  meta_->CallAsync(method, request, deadline,
+                   std::function<void(Status, std::shared_ptr<Reply>)>(
+                       [core = core_, pending](Status status, std::shared_ptr<Reply> answer) {
+                         MutexLock lock(core->mutex);
+                         pending->status = std::move(status);
+                         pending->reply = std::move(answer);
+                         pending->done = true;
+                         core->changed.NotifyAll();
+                       }));
+  // The channel keeps the deadline; the slack only guards against one that does not.
+  const TimePoint give_up = deadline + std::chrono::seconds(2);
+  MutexLock lock(core_->mutex);
+  while (!pending->done && !core_->interrupted) {
+    if (!core_->changed.WaitUntil(core_->mutex, give_up) && Clock::Real().Now() >= give_up) break;
+  }
+  if (!pending->done) {
+    return core_->interrupted ? Status(Code::kCancelled) : Status(Code::kDeadline, "no answer from the meta service");
+  }
+  if (pending->status.ok()) *reply = std::move(*pending->reply);
+  return pending->status;
+}
+
+bool MetaAgent::Sleep(std::chrono::milliseconds time) {
+  const TimePoint until = Clock::Real().Now() + time;
+  MutexLock lock(core_->mutex);
+  while (!core_->interrupted && Clock::Real().Now() < until) core_->changed.WaitUntil(core_->mutex, until);
+  return !core_->interrupted;
+}
+
+// Membership `serial` is over; does nothing when another one is current by now.
+void MetaAgent::Lose(uint64_t serial, const std::string& why, bool renew) {
+  MutexLock lock(core_->mutex);
+  if (!core_->joined || core_->serial != serial) return;
+  core_->joined = false;
+  core_->must_renew = core_->must_renew || renew;
+  core_->changed.NotifyAll();
+  MMC_LOG(WARNING) << "node " << core_->member.node << " has to join again: " << why;
+}
+
+Status MetaAgent::Join() {
+  bool renew;
+  proto::JoinRequest request;
+  {
+    MutexLock body(body_mutex_);
+    {
+      MutexLock lock(core_->mutex);
+      renew = core_->must_renew;
+    }
+    if (renew) {
+      const auto give_up = [this] {
+        MutexLock lock(core_->mutex);
+        return core_->interrupted;
+      };
+      MMC_RETURN_IF_ERROR(body_.Renew(give_up));
+      MutexLock lock(core_->mutex);
+      core_->must_renew = core_->maybe_known = core_->outcome_unknown = false;
+      core_->applied = 0;
+      core_->fenced.clear();
+    }
+    request = body_.Describe();
+    MutexLock lock(core_->mutex);
+    request.set_acked_seq(core_->applied);
+  }
+  proto::JoinReply reply;
+  const Status status = Call(proto::kJoin, request, &reply, times_.call);
+
+  MutexLock lock(core_->mutex);
+  if (status.code() == Code::kStaleNode) {
+    core_->must_renew = true;
+    return status;
+  }
+  if (!status.ok()) {
+    if (status.recovery() == Recovery::kAskOutcome) core_->maybe_known = core_->outcome_unknown = true;
+    return status;
+  }
+  // Only an answer that continues what went before lets the old grants and records stand.
+  const bool continues = !core_->maybe_known || (reply.resumed() && !core_->outcome_unknown);
+  core_->maybe_known = true;
+  if (!continues) {
+    core_->must_renew = true;
+    return Status(Code::kStaleNode, "the meta service may not know what this node held; joining as a new one");
+  }
+  core_->joined = true;
+  core_->member = {.node = reply.node(), .incarnation = request.incarnation(), .serial = ++core_->serial};
+  core_->term = std::max(core_->term, reply.term());
+  core_->heartbeat = std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
+  ++core_->joins;
+  core_->changed.NotifyAll();
+  MMC_LOG(INFO) << "joined as node " << reply.node() << " incarnation " << std::hex << request.incarnation() << std::dec
+            << " term " << reply.term() << (reply.resumed() ? ", objects kept" : "");
+  return Status::Ok();
+}
+
+void MetaAgent::BeatLoop() {
+  Trouble joining(times_.log_every);
+  Trouble beating(times_.log_every);
+  std::chrono::milliseconds backoff = times_.backoff_min;
+  for (;;) {
+    Membership member;
+    {
+      MutexLock lock(core_->mutex);
+      if (core_->joined) {
+        const TimePoint next = Clock::Real().Now() + core_->heartbeat;
+        while (core_->joined && !core_->interrupted && Clock::Real().Now() < next) {
+          core_->changed.WaitUntil(core_->mutex, next);
+        }
+      }
+      if (core_->interrupted) return;
+      if (core_->joined) member = core_->member;
+    }
+    if (member.serial == 0) {
+      const Status status = Join();
+      if (status.ok()) {
+        joining.Over("joining");
+        backoff = times_.backoff_min;
+        continue;
+      }
+      if (status.code() == Code::kCancelled) return;
+      // Being unknown is an answer, not trouble: become a new node at once.
+      if (status.code() != Code::kStaleNode) joining.Note("joining the meta service", status);
+      {
+        MutexLock lock(core_->mutex);
+        core_->last_error = status;
+      }
+      if (!Sleep(backoff)) return;
+      backoff = std::min(backoff * 2, times_.backoff_max);
+      continue;
+    }
+    proto::NodeHeartbeatRequest request;
+    request.set_node(member.node);
+    request.set_incarnation(member.incarnation);
+    proto::NodeHeartbeatReply reply;
+    const Status status = Call(proto::kNodeHeartbeat, request, &reply, times_.call);
+    if (status.ok() && reply.state() != proto::NODE_DEAD) {
+      beating.Over("the heartbeat");
+    } else if (status.ok() || status.code() == Code::kStaleNode) {
+      Lose(member.serial, status.ok() ? "the meta service holds it for dead" : status.ToString(), false);
+    } else if (status.code() != Code::kCancelled) {
+      beating.Note("the heartbeat", status);
+    }
+  }
+}
+
+void MetaAgent::CatalogLoop() {
+  Trouble polling(times_.log_every);
+  std::chrono::milliseconds backoff = times_.backoff_min;
+  std::chrono::milliseconds fence_wait = times_.backoff_min;
+  for (;;) {
+    Membership member;
+    bool fences_open;
+    {
+      MutexLock lock(core_->mutex);
+      while (!core_->joined && !core_->interrupted) core_->changed.Wait(core_->mutex);
+      if (core_->interrupted) return;
+      // Fences mostly end at once: give them a moment, so that the next poll reports them.
+      const TimePoint until = Clock::Real().Now() + fence_wait;
+      while (!core_->fencing.empty() && core_->fenced.empty() && !core_->interrupted && Clock::Real().Now() < until) {
+        core_->changed.WaitUntil(core_->mutex, until);
+      }
+      if (core_->interrupted) return;
+      member = core_->member;
+      fences_open = !core_->fencing.empty();
+    }
+    // While a fence is open the poll stays short: its end has to be told.
+    fence_wait = fences_open ? std::min(fence_wait * 2, times_.backoff_max / 4) : times_.backoff_min;
+    std::set<uint64_t> to_fence;
+    const Status status = Poll(member, fences_open ? std::chrono::milliseconds(0) : times_.poll_wait, &to_fence);
+    if (status.ok()) {
+      polling.Over("the catalog poll");
+      backoff = times_.backoff_min;
+      StartFences(to_fence);
+      continue;
+    }
+    if (status.code() == Code::kCancelled) return;
+    if (status.code() == Code::kStaleNode) {
+      Lose(member.serial, status.ToString(), false);
+      continue;
+    }
+    polling.Note("the catalog poll", status);
+    if (!Sleep(backoff)) return;
+    backoff = std::min(backoff * 2, times_.backoff_max);
+  }
+}
+
+Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait, std::set<uint64_t>* to_fence) {
+  proto::CatalogSyncRequest request;
+  request.set_node(member.node);
+  request.set_incarnation(member.incarnation);
+  request.set_wait_ms(static_cast<uint64_t>(wait.count()));
+  {
+    MutexLock lock(core_->mutex);
+    request.set_acked_seq(core_->applied);
+    for (const uint64_t session : core_->fenced) request.add_fenced_sessions(session);
+  }
+  proto::CatalogSyncReply reply;
+  MMC_RETURN_IF_ERROR(Call(proto::kCatalogSync, request, &reply, wait + times_.call));
+  {
+    MutexLock lock(core_->mutex);
+    for (const uint64_t session : request.fenced_sessions()) core_->fenced.erase(session);
+    if (!core_->joined || core_->serial != member.serial) return Status::Ok();  // of a membership that is over
+    if (reply.term() < core_->term) {
+      return Status(Code::kNotLeader, "records of term " + std::to_string(reply.term()) + " refused; the term is " +
+                                          std::to_string(core_->term));
+    }
+  }
+  if (!ApplyAll(member, reply)) {
+    Lose(member.serial, "catalog records are missing", true);
+    return Status::Ok();
+  }
+  to_fence->insert(reply.fence_sessions().begin(), reply.fence_sessions().end());
+  return Status::Ok();
+}
+
+bool MetaAgent::ApplyAll(const Membership& member, const proto::CatalogSyncReply& reply) {
+  MutexLock body(body_mutex_);
+  uint64_t applied;
+  {
+    MutexLock lock(core_->mutex);
+    if (!core_->joined || core_->serial != member.serial) return true;
+    applied = core_->applied;
+  }
+  bool complete = true;
+  for (const proto::CatalogRecord& record : reply.records()) {
+    if (record.seq() <= applied) continue;
+    if (record.seq() != applied + 1) {
+      complete = false;
+      break;
+    }
+    const Status status = body_.Apply(record);
+    if (const TimePoint now = Clock::Real().Now(); !status.ok() && now >= next_record_line_) {
+      next_record_line_ = now + times_.log_every;
+      MMC_LOG(ERROR) << "catalog record " << record.seq() << " is left out: " << status.ToString()
+                     << "; the object is served but would not outlive a restart";
+    }
+    applied = record.seq();
+  }
+  MutexLock lock(core_->mutex);
+  core_->applied = applied;
+  core_->changed.NotifyAll();
+  return complete;
+}
+
+void MetaAgent::StartFences(const std::set<uint64_t>& sessions) {
+  for (const uint64_t session : sessions) {
+    {
+      MutexLock lock(core_->mutex);
+      if (core_->fenced.count(session) != 0 || !core_->fencing.insert(session).second) continue;
+    }
+    body_.Fence(session, [core = core_, session] {
+      MutexLock lock(core->mutex);
+      core->fencing.erase(session);
+      core->fenced.insert(session);
+      core->changed.NotifyAll();
+    });
+  }
+}
+
+}  // namespace mmc::local

@@ -1,0 +1,22 @@
+// The pages, one function each.
+//
+// Thread safety: pure functions of the pool they are shown.
+#pragma once
+
+#include "meta_service/http/router.h"
+
+namespace mmc::meta::http {
+
+struct PageContext {
+  PoolView& pool;
+  const PageInfo& info;
+  const Target& target;
+  int64_t unix_seconds;
+};
+
+using Page = Response (*)(const PageContext&);
+
+// Null: there is no such page.
+Page FindPage(std::string_view path);
+
+}  // namespace mmc::meta::http

@@ -1,0 +1,48 @@
+// PoolView: all that the pages know of the pool. RpcPoolView asks a meta service over a channel within the process.
+//
+// Thread safety: all methods from any thread. Ownership: RpcPoolView shares its channel; the registry must outlive it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/base/status.h"
+#include "common/obs/metrics.h"
+#include "common/rpc/channel.h"
+#include "proto/meta.pb.h"
+
+namespace mmc::meta::http {
+
+class PoolView {
+ public:
+  virtual ~PoolView() = default;
+  virtual Status Cluster(proto::ClusterStatusReply* out) = 0;
+  virtual Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) = 0;
+  virtual Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
+                      proto::ListReply* out) = 0;
+  virtual std::string Metrics() = 0;  // Prometheus text
+  virtual bool Ready() = 0;
+};
+
+class RpcPoolView final : public PoolView {
+ public:
+  RpcPoolView(std::shared_ptr<rpc::Channel> channel, const obs::Registry& metrics, std::function<bool()> ready)
+      : channel_(std::move(channel)), metrics_(metrics), ready_(std::move(ready)) {}
+
+  Status Cluster(proto::ClusterStatusReply* out) override;
+  Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) override;
+  Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
+              proto::ListReply* out) override;
+  std::string Metrics() override { return metrics_.Expose(); }
+  bool Ready() override { return ready_(); }
+
+ private:
+  const std::shared_ptr<rpc::Channel> channel_;
+  const obs::Registry& metrics_;
+  const std::function<bool()> ready_;
+};
+
+}  // namespace mmc::meta::http

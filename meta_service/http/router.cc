@@ -1,0 +1,59 @@
+#include "meta_service/http/router.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/json.hpp>
+
+#include "meta_service/http/pages.h"
+
+namespace mmc::meta::http {
+namespace {
+
+// Routes of the reference that this service does not have. A prefix, or the whole path.
+constexpr std::array<std::string_view, 5> kNotHere = {
+    "/metadata", "/api/v1/drain_jobs", "/api/v1/remove_all", "/api/v1/analysis/alloc_free_latency",
+    "/metrics/ptracer"};
+
+bool IsNotHere(std::string_view path) {
+  return std::any_of(kNotHere.begin(), kNotHere.end(), [path](std::string_view route) {
+    return path.substr(0, route.size()) == route && (path.size() == route.size() || path[route.size()] == '/');
+  });
+}
+
+}  // namespace
+
+Response ErrorResponse(int http_status, const Status& status, int64_t unix_seconds) {
+  boost::json::object body;
+  body["success"] = false;
+  body["error_message"] = status.message().empty() ? std::string(CodeMeaning(status.code())) : status.message();
+  body["error_code"] = CodeName(status.code());
+  body["timestamp"] = unix_seconds;
+  Response response;
+  response.status = http_status;
+  response.content_type = "application/json";
+  response.body = boost::json::serialize(body) + "\n";
+  return response;
+}
+
+Response Router::Handle(const Request& request) const {
+  const Result<Target> target = ParseTarget(request.target);
+  if (!target.ok()) return ErrorResponse(400, target.status(), request.unix_seconds);
+  const std::string shown = PrintableKey(target->path);
+  const Page page = FindPage(target->path);
+  if (page == nullptr) {
+    if (IsNotHere(target->path)) {
+      const Status status(Code::kUnsupported, shown + " is not supported by this service");
+      return ErrorResponse(501, status, request.unix_seconds);
+    }
+    return ErrorResponse(404, Status(Code::kNotFound, "no page " + shown), request.unix_seconds);
+  }
+  if (request.method != "GET" && request.method != "HEAD") {
+    const Status status(Code::kUnsupported, shown + " can only be read: use GET");
+    Response response = ErrorResponse(405, status, request.unix_seconds);
+    response.allow_get = true;
+    return response;
+  }
+  return page({pool_, info_, *target, request.unix_seconds});
+}
+
+}  // namespace mmc::meta::http

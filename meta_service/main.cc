@@ -1,0 +1,92 @@
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/obs/log.h"
+#include "common/rpc/url.h"
+#include "common/runtime/daemon.h"
+#include "meta_service/http/http_server.h"
+#include "meta_service/http/pool_view.h"
+#include "meta_service/http/router.h"
+#include "meta_service/meta_service.h"
+#include "meta_service/options.h"
+
+namespace {
+
+using mmc::Clock;
+using mmc::Result;
+using mmc::Status;
+using mmc::meta::MetaOptions;
+using mmc::meta::MetaService;
+
+constexpr std::chrono::milliseconds kHttpDrain{500};
+
+// The url with the port that was got.
+std::string WithPort(const std::string& url, uint16_t port) {
+  Result<mmc::rpc::Url> parsed = mmc::rpc::ParseUrl(url);
+  if (!parsed.ok()) return url;
+  parsed->port = port;
+  return parsed->ToString();
+}
+
+class MetaDaemon final : public mmc::runtime::Daemon {
+ public:
+  MetaDaemon(MetaOptions options, std::unique_ptr<MetaService> service)
+      : options_(std::move(options)), service_(std::move(service)) {}
+
+  Status Start() override {
+    MMC_RETURN_IF_ERROR(service_->Start());
+    const std::string url = WithPort(options_.url, service_->port());
+    std::string pages = "none";
+    if (!options_.metrics_url.empty()) {
+      MMC_RETURN_IF_ERROR(StartHttp(url));
+      pages = WithPort(options_.metrics_url, http_->port());
+    }
+    MMC_LOG(INFO) << "meta service " << MMC_VERSION << " at " << url << ", pages at " << pages << ", evicts above "
+                  << options_.evict_threshold_high << "% down to " << options_.evict_threshold_low << "%";
+    return Status::Ok();
+  }
+
+  // The pages answer "not ready" while calls drain.
+  void Stop() override {
+    service_->Stop(Clock::Real().Now() + options_.drain);
+    if (http_ != nullptr) http_->Stop(Clock::Real().Now() + kHttpDrain);
+  }
+
+ private:
+  Status StartHttp(const std::string& url) {
+    view_ = std::make_unique<mmc::meta::http::RpcPoolView>(service_->InProcessChannel(), service_->metrics(),
+                                                           [this] { return service_->ready(); });
+    router_ = std::make_unique<mmc::meta::http::Router>(
+        *view_, mmc::meta::http::PageInfo{.rpc_url = url, .version = MMC_VERSION});
+    mmc::meta::http::HttpOptions http;
+    http.url = options_.metrics_url;
+    http_ = std::make_unique<mmc::meta::http::HttpServer>(http, *router_);
+    return http_->Start();
+  }
+
+  const MetaOptions options_;
+  const std::unique_ptr<MetaService> service_;
+  // In the order of their use: the server goes first.
+  std::unique_ptr<mmc::meta::http::RpcPoolView> view_;
+  std::unique_ptr<mmc::meta::http::Router> router_;
+  std::unique_ptr<mmc::meta::http::HttpServer> http_;
+};
+
+Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
+  MetaOptions options = mmc::meta::MetaOptionsFrom(values);
+  MMC_ASSIGN_OR_RETURN(auto service, MetaService::Create(options));
+  return std::unique_ptr<mmc::runtime::Daemon>(new MetaDaemon(std::move(options), std::move(service)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return mmc::runtime::DaemonMain(argc, argv,
+                                  {.name = "mmc_meta_service",
+                                   .description = "Knows where every block of an mmc pool lies.",
+                                   .config_env = "MMC_META_CONFIG_PATH",
+                                   .log_name = "mmc-meta",
+                                   .schema = mmc::meta::MetaSchema(),
+                                   .make = &MakeDaemon});
+}
