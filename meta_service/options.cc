@@ -18,8 +18,9 @@ std::vector<Setting> ServiceSettings() {
   Setting url = config::Url("ock.mmc.meta_service_url", "tcp://127.0.0.1:5000", "tcp",
                             "Address that clients and local services call.");
   url.free_port = true;
-  Setting metrics_url = config::Url("ock.mmc.meta_service.metrics_url", "http://127.0.0.1:8000", "http",
-                                    "Address of /metrics, /health, /ready and the read-only REST routes.");
+  Setting metrics_url =
+      config::Url("ock.mmc.meta_service.metrics_url", "http://127.0.0.1:8000", "http",
+                  "Address of /metrics, /health, /ready and the read-only REST routes.");
   metrics_url.free_port = true;
   metrics_url.may_be_empty = true;
   return {
@@ -27,35 +28,44 @@ std::vector<Setting> ServiceSettings() {
       metrics_url,
       config::Int("ock.mmc.meta.io_threads", "0", 0, 64,
                   "Threads that serve calls; 0: as many as the machine has cores, at most 4."),
-      config::Int("ock.mmc.meta.max_connections", "16384", 1, 1'000'000, "Connections; more are refused."),
-      config::Int("ock.mmc.meta.max_sessions", "65536", 1, 1'000'000, "Client sessions; more are refused."),
+      config::Int("ock.mmc.meta.max_connections", "16384", 1, 1'000'000,
+                  "Connections; more are refused."),
+      config::Int("ock.mmc.meta.max_sessions", "65536", 1, 1'000'000,
+                  "Client sessions; more are refused."),
       config::Int("ock.mmc.meta.drain_milliseconds", "5000", 0, 600'000,
                   "After SIGTERM, how long running calls may take to finish."),
-      config::Bool("ock.mmc.meta.ha.enable", "false",
-                   "Several meta services with an elected leader. This version has none: true is refused."),
+      config::Bool(
+          "ock.mmc.meta.ha.enable", "false",
+          "Several meta services with an elected leader. This version has none: true is refused."),
   };
 }
 
 std::vector<Setting> EvictionSettings() {
   return {
-      config::Int("ock.mmc.evict_threshold_high", "90", 1, 99,
-                  "Percent of a node's memory that is used when eviction begins; above the low threshold."),
-      config::Int("ock.mmc.evict_threshold_low", "80", 0, 98, "Percent that eviction goes down to."),
-      config::Enum("ock.mmc.meta.evict_policy", "lru", {"lru"}, "Which blocks go first: the least recently used."),
+      config::Int(
+          "ock.mmc.evict_threshold_high", "90", 1, 99,
+          "Percent of a node's memory that is used when eviction begins; above the low threshold."),
+      config::Int("ock.mmc.evict_threshold_low", "80", 0, 98,
+                  "Percent that eviction goes down to."),
+      config::Enum("ock.mmc.meta.evict_policy", "lru", {"lru"},
+                   "Which blocks go first: the least recently used."),
   };
 }
 
 std::vector<Setting> TimeSettings() {
   return {
       config::Int("ock.mmc.meta.lease_milliseconds", "5000", 1, kHour,
-                  "How long the bytes of a block that was looked up stay in place, when the reader asks for no time."),
-      config::Int("ock.mmc.meta.max_lease_milliseconds", "600000", 1, 24 * kHour, "Longest lease that a reader can have."),
+                  "How long the bytes of a block that was looked up stay in place, when the reader "
+                  "asks for no time."),
+      config::Int("ock.mmc.meta.max_lease_milliseconds", "600000", 1, 24 * kHour,
+                  "Longest lease that a reader can have."),
       config::Int("ock.mmc.meta.grant_milliseconds", "600000", 1000, 24 * kHour,
                   "How long a write may take between its start and its commit."),
       config::Int("ock.mmc.meta.heartbeat_milliseconds", "1000", 10, 600'000,
                   "How often nodes and clients say that they live."),
       config::Int("ock.mmc.meta.session_expiry_milliseconds", "10000", 100, kHour,
-                  "Silence after which a client is taken for dead and its unfinished writes are taken back."),
+                  "Silence after which a client is taken for dead and its unfinished writes are "
+                  "taken back."),
       config::Int("ock.mmc.meta.node_suspect_milliseconds", "3000", 20, kHour,
                   "Silence after which a node gets no new blocks; reads are still tried."),
       config::Int("ock.mmc.meta.node_grace_milliseconds", "30000", 100, 24 * kHour,
@@ -66,21 +76,23 @@ std::vector<Setting> TimeSettings() {
 std::vector<Setting> IdleSettings() {
   using config::WithoutEffect;
   return {
-      WithoutEffect(config::Url("ock.mmc.meta_service.config_store_url", "tcp://127.0.0.1:6000", "tcp",
-                                "Address of the config store."),
+      WithoutEffect(config::Url("ock.mmc.meta_service.config_store_url", "tcp://127.0.0.1:6000",
+                                "tcp", "Address of the config store."),
                     "there is no config store; nodes find each other through the meta service."),
-      WithoutEffect(config::Int("ock.mmc.meta_service.metrics_report_interval_seconds", "30", 0, 86'400,
-                                "How often metrics are written to the log."),
+      WithoutEffect(config::Int("ock.mmc.meta_service.metrics_report_interval_seconds", "30", 0,
+                                86'400, "How often metrics are written to the log."),
                     "metrics are read at metrics_url, they are not written to the log."),
       WithoutEffect(config::Text("ock.mmc.log_output_target", "", 1023, "Where logs go."),
                     "an empty ock.mmc.log_path sends logs to stderr."),
       WithoutEffect(config::Bool("ock.mmc.ubs_io.enable", "false", "Blocks on SSD."), kNoSsd),
-      WithoutEffect(config::Int("ock.mmc.rewarm.dram_watermark", "95", 0, 100,
-                                "Percent of memory above which blocks are not fetched back from SSD."),
-                    kNoSsd),
-      WithoutEffect(config::Enum("ock.mmc.meta_service.storage.metadata_mode", "aggregated", {"aggregated", "separated"},
-                                 "Who keeps the metadata of blocks on SSD."),
-                    kNoSsd),
+      WithoutEffect(
+          config::Int("ock.mmc.rewarm.dram_watermark", "95", 0, 100,
+                      "Percent of memory above which blocks are not fetched back from SSD."),
+          kNoSsd),
+      WithoutEffect(
+          config::Enum("ock.mmc.meta_service.storage.metadata_mode", "aggregated",
+                       {"aggregated", "separated"}, "Who keeps the metadata of blocks on SSD."),
+          kNoSsd),
   };
 }
 
@@ -88,16 +100,17 @@ Status CheckThresholds(const config::Values& values) {
   const int64_t high = values.GetInt("ock.mmc.evict_threshold_high");
   const int64_t low = values.GetInt("ock.mmc.evict_threshold_low");
   if (high > low) return Status::Ok();
-  return Status(Code::kConfig, "ock.mmc.evict_threshold_high = " + std::to_string(high) +
-                                   " must be above ock.mmc.evict_threshold_low = " + std::to_string(low));
+  return Status(Code::kConfig,
+                "ock.mmc.evict_threshold_high = " + std::to_string(high) +
+                    " must be above ock.mmc.evict_threshold_low = " + std::to_string(low));
 }
 
 // `smaller` must be below `larger`, both times.
 config::Schema::Rule Below(std::string smaller, std::string larger) {
   return [smaller, larger](const config::Values& values) {
     if (values.GetInt(smaller) < values.GetInt(larger)) return Status::Ok();
-    return Status(Code::kConfig, smaller + " = " + values.GetString(smaller) + " must be below " + larger + " = " +
-                                     values.GetString(larger));
+    return Status(Code::kConfig, smaller + " = " + values.GetString(smaller) + " must be below " +
+                                     larger + " = " + values.GetString(larger));
   };
 }
 
@@ -106,13 +119,15 @@ Status CheckLeases(const config::Values& values) {
   const int64_t longest = values.GetInt("ock.mmc.meta.max_lease_milliseconds");
   if (lease <= longest) return Status::Ok();
   return Status(Code::kConfig, "ock.mmc.meta.lease_milliseconds = " + std::to_string(lease) +
-                                   " must not be above ock.mmc.meta.max_lease_milliseconds = " + std::to_string(longest));
+                                   " must not be above ock.mmc.meta.max_lease_milliseconds = " +
+                                   std::to_string(longest));
 }
 
 Status CheckNoHa(const config::Values& values) {
   if (!values.GetBool("ock.mmc.meta.ha.enable")) return Status::Ok();
   return Status(Code::kConfig,
-                "ock.mmc.meta.ha.enable = true: leader election is not supported by this version; set it to false");
+                "ock.mmc.meta.ha.enable = true: leader election is not supported by this version; "
+                "set it to false");
 }
 
 std::chrono::milliseconds Milliseconds(const config::Values& values, const std::string& name) {
@@ -123,12 +138,13 @@ std::chrono::milliseconds Milliseconds(const config::Values& values, const std::
 
 const config::Schema& MetaSchema() {
   static const config::Schema* const schema = [] {
-    std::vector<Setting> settings = config::Sections({{"Service", ServiceSettings()},
-                                                      {"Eviction", EvictionSettings()},
-                                                      {"Times", TimeSettings()},
-                                                      {"Logs", config::LogSettings()},
-                                                      {"TLS", config::TlsSettings()},
-                                                      {"Accepted: no need for them", IdleSettings()}});
+    std::vector<Setting> settings =
+        config::Sections({{"Service", ServiceSettings()},
+                          {"Eviction", EvictionSettings()},
+                          {"Times", TimeSettings()},
+                          {"Logs", config::LogSettings()},
+                          {"TLS", config::TlsSettings()},
+                          {"Accepted: no need for them", IdleSettings()}});
     const config::Schema::Rule no_tls = config::NoTlsRule(settings);
     const std::string prefix = "ock.mmc.meta.";
     return new config::Schema(
@@ -147,7 +163,8 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.metrics_url = values.GetString("ock.mmc.meta_service.metrics_url");
   out.io_threads = static_cast<int>(values.GetInt("ock.mmc.meta.io_threads"));
   if (out.io_threads == 0) {
-    out.io_threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxDefaultIoThreads);
+    out.io_threads =
+        std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxDefaultIoThreads);
   }
   out.evict_threshold_high = static_cast<uint32_t>(values.GetInt("ock.mmc.evict_threshold_high"));
   out.evict_threshold_low = static_cast<uint32_t>(values.GetInt("ock.mmc.evict_threshold_low"));

@@ -20,13 +20,14 @@ struct MetaOptions {
   uint32_t evict_threshold_low = 80;
   std::string evict_policy = "lru";
 
-  std::chrono::milliseconds lease{5000};              // when a lookup asks for none
-  std::chrono::milliseconds max_lease{600'000};       // a lookup's lease is capped to this
-  std::chrono::milliseconds grant{600'000};           // a write must commit within this while its session lives
-  std::chrono::milliseconds heartbeat{1000};          // told to nodes and sessions
-  std::chrono::milliseconds session_expiry{10'000};   // silence after which a client session is over
-  std::chrono::milliseconds node_suspect{3000};       // silence after which a node gets no new placement
-  std::chrono::milliseconds node_grace{30'000};       // silence after which a node is dead
+  std::chrono::milliseconds lease{5000};         // when a lookup asks for none
+  std::chrono::milliseconds max_lease{600'000};  // a lookup's lease is capped to this
+  std::chrono::milliseconds grant{
+      600'000};  // a write must commit within this while its session lives
+  std::chrono::milliseconds heartbeat{1000};         // told to nodes and sessions
+  std::chrono::milliseconds session_expiry{10'000};  // silence after which a client session is over
+  std::chrono::milliseconds node_suspect{3000};  // silence after which a node gets no new placement
+  std::chrono::milliseconds node_grace{30'000};  // silence after which a node is dead
 
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;

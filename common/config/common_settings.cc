@@ -14,15 +14,22 @@ constexpr size_t kMaxTlsPath = 255;
 std::vector<Setting> TlsBlock(const std::string& prefix, const std::string& what) {
   std::vector<Setting> out = {
       Bool(prefix + "enable", "false",
-           "TLS for " + what + ". This version has none: true is refused, so that nobody runs in the clear unaware."),
-      Text(prefix + "top.path", "", kMaxTlsPath, "Folder that relative TLS paths start from. Not read while TLS is off.")};
+           "TLS for " + what +
+               ". This version has none: true is refused, so that nobody runs in the clear "
+               "unaware."),
+      Text(prefix + "top.path", "", kMaxTlsPath,
+           "Folder that relative TLS paths start from. Not read while TLS is off.")};
   static constexpr std::pair<const char*, const char*> kPaths[] = {
-      {"ca.path", "Certificate of the authority"},     {"ca.crl.path", "Revocation list"},
-      {"cert.path", "Own certificate"},                {"key.path", "Own private key"},
-      {"key.pass.path", "Pass phrase of the own key"}, {"package.path", "Folder of the TLS library"},
+      {"ca.path", "Certificate of the authority"},
+      {"ca.crl.path", "Revocation list"},
+      {"cert.path", "Own certificate"},
+      {"key.path", "Own private key"},
+      {"key.pass.path", "Pass phrase of the own key"},
+      {"package.path", "Folder of the TLS library"},
       {"decrypter.path", "Library that decrypts the pass phrase"}};
   for (const auto& [name, doc] : kPaths) {
-    out.push_back(Text(prefix + name, "", kMaxTlsPath, std::string(doc) + ". Not read while TLS is off."));
+    out.push_back(
+        Text(prefix + name, "", kMaxTlsPath, std::string(doc) + ". Not read while TLS is off."));
   }
   return out;
 }
@@ -31,18 +38,23 @@ std::vector<Setting> TlsBlock(const std::string& prefix, const std::string& what
 
 std::vector<Setting> LogSettings() {
   return {
-      Enum("ock.mmc.log_level", "info", {"debug", "info", "warn", "error"}, "Least severe messages that are logged."),
+      Enum("ock.mmc.log_level", "info", {"debug", "info", "warn", "error"},
+           "Least severe messages that are logged."),
       Text("ock.mmc.log_path", "", 1023,
-           "Logs go to <log_path>/logs/; empty: to stderr. A relative path starts at the folder above the program's, as "
+           "Logs go to <log_path>/logs/; empty: to stderr. A relative path starts at the folder "
+           "above the program's, as "
            "`..` from bin/."),
-      Int("ock.mmc.log_rotation_file_size", "20", 1, 500, "A log file is closed at this many MB and the next one begun."),
-      Int("ock.mmc.log_rotation_file_count", "50", 1, 50, "So many log files are kept, the one being written included."),
+      Int("ock.mmc.log_rotation_file_size", "20", 1, 500,
+          "A log file is closed at this many MB and the next one begun."),
+      Int("ock.mmc.log_rotation_file_count", "50", 1, 50,
+          "So many log files are kept, the one being written included."),
   };
 }
 
 std::vector<Setting> TlsSettings() {
   std::vector<Setting> out = TlsBlock("ock.mmc.tls.", "calls between clients and services");
-  for (Setting& setting : TlsBlock("ock.mmc.config_store.tls.", "the config store")) out.push_back(std::move(setting));
+  for (Setting& setting : TlsBlock("ock.mmc.config_store.tls.", "the config store"))
+    out.push_back(std::move(setting));
   return out;
 }
 
@@ -55,7 +67,8 @@ Schema::Rule NoTlsRule(const std::vector<Setting>& settings) {
   return [names](const Values& values) {
     for (const std::string& name : names) {
       if (values.GetBool(name)) {
-        return Status(Code::kConfig, name + " = true: TLS is not supported by this version; set it to false");
+        return Status(Code::kConfig,
+                      name + " = true: TLS is not supported by this version; set it to false");
       }
     }
     return Status::Ok();
@@ -63,7 +76,10 @@ Schema::Rule NoTlsRule(const std::vector<Setting>& settings) {
 }
 
 Setting Bool(std::string name, std::string default_text, std::string doc) {
-  return {.names = {std::move(name)}, .type = Type::kBool, .default_text = std::move(default_text), .doc = std::move(doc)};
+  return {.names = {std::move(name)},
+          .type = Type::kBool,
+          .default_text = std::move(default_text),
+          .doc = std::move(doc)};
 }
 
 Setting Int(std::string name, std::string default_text, int64_t min, int64_t max, std::string doc) {
@@ -75,7 +91,8 @@ Setting Int(std::string name, std::string default_text, int64_t min, int64_t max
           .max = max};
 }
 
-Setting Bytes(std::string name, std::string default_text, uint64_t min, uint64_t max, std::string doc) {
+Setting Bytes(std::string name, std::string default_text, uint64_t min, uint64_t max,
+              std::string doc) {
   return {.names = {std::move(name)},
           .type = Type::kBytes,
           .default_text = std::move(default_text),
@@ -94,7 +111,8 @@ Setting Url(std::string name, std::string default_text, std::string scheme, std:
           .choices = {std::move(scheme)}};
 }
 
-Setting Enum(std::string name, std::string default_text, std::vector<std::string> choices, std::string doc) {
+Setting Enum(std::string name, std::string default_text, std::vector<std::string> choices,
+             std::string doc) {
   return {.names = {std::move(name)},
           .type = Type::kEnum,
           .default_text = std::move(default_text),

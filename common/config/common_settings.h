@@ -13,16 +13,18 @@ namespace mmc::config {
 std::vector<Setting> LogSettings();
 // ock.mmc.tls.* and ock.mmc.config_store.tls.*. Paths are not looked at while TLS is off.
 std::vector<Setting> TlsSettings();
-// Errors: kConfig when any `...tls.enable` among `settings` is true: this version has no TLS, and running without it after
-// being told to use it would be worse than not running.
+// Errors: kConfig when any `...tls.enable` among `settings` is true: this version has no TLS, and
+// running without it after being told to use it would be worse than not running.
 Schema::Rule NoTlsRule(const std::vector<Setting>& settings);
 
 // One setting, short to write in a table.
 Setting Bool(std::string name, std::string default_text, std::string doc);
 Setting Int(std::string name, std::string default_text, int64_t min, int64_t max, std::string doc);
-Setting Bytes(std::string name, std::string default_text, uint64_t min, uint64_t max, std::string doc);
+Setting Bytes(std::string name, std::string default_text, uint64_t min, uint64_t max,
+              std::string doc);
 Setting Url(std::string name, std::string default_text, std::string scheme, std::string doc);
-Setting Enum(std::string name, std::string default_text, std::vector<std::string> choices, std::string doc);
+Setting Enum(std::string name, std::string default_text, std::vector<std::string> choices,
+             std::string doc);
 Setting Text(std::string name, std::string default_text, size_t max_length, std::string doc);
 Setting WithoutEffect(Setting setting, std::string why);
 

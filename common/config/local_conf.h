@@ -1,5 +1,5 @@
-// The conf file of a machine that takes part in the pool: read by the local service and by every client there. Its table
-// is here, below both, because neither may include the other.
+// The conf file of a machine that takes part in the pool: read by the local service and by every
+// client there. Its table is here, below both, because neither may include the other.
 //
 // Thread safety: LocalConf() may be called from any thread; ClientSettings is a value.
 #pragma once

@@ -33,7 +33,8 @@ std::string NearestName(std::string_view name, const std::vector<std::string>& k
   std::string best;
   size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;
   for (const std::string& candidate : known) {
-    const size_t difference = std::max(name.size(), candidate.size()) - std::min(name.size(), candidate.size());
+    const size_t difference =
+        std::max(name.size(), candidate.size()) - std::min(name.size(), candidate.size());
     if (difference >= best_distance) continue;
     const size_t distance = EditDistance(name, candidate);
     if (distance < best_distance) {

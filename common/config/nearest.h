@@ -9,7 +9,8 @@
 
 namespace mmc::config {
 
-// Empty when nothing is near: more than a third of the letters differ, or `name` is over 128 bytes long.
+// Empty when nothing is near: more than a third of the letters differ, or `name` is over 128 bytes
+// long.
 std::string NearestName(std::string_view name, const std::vector<std::string>& known);
 
 }  // namespace mmc::config

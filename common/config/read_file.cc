@@ -14,7 +14,8 @@ constexpr size_t kMaxFileBytes = 10u << 20;
 
 class File {
  public:
-  explicit File(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)) {}
+  explicit File(const std::string& path)
+      : fd_(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)) {}
   ~File() {
     if (fd_ >= 0) close(fd_);
   }
@@ -26,7 +27,9 @@ class File {
   int fd_;
 };
 
-Status Refuse(const std::string& path, const std::string& why) { return Status(Code::kConfig, path + ": " + why); }
+Status Refuse(const std::string& path, const std::string& why) {
+  return Status(Code::kConfig, path + ": " + why);
+}
 
 }  // namespace
 
@@ -38,7 +41,8 @@ Result<std::string> ReadConfFile(const std::string& path) {
     return Refuse(path, std::string("cannot open the configuration file: ") + std::strerror(error));
   }
   struct stat info {};
-  if (fstat(file.fd(), &info) != 0) return Refuse(path, std::string("cannot be examined: ") + std::strerror(errno));
+  if (fstat(file.fd(), &info) != 0)
+    return Refuse(path, std::string("cannot be examined: ") + std::strerror(errno));
   if (!S_ISREG(info.st_mode)) return Refuse(path, "is not a regular file");
   std::string text;
   char buffer[65536];

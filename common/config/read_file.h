@@ -9,7 +9,8 @@
 
 namespace mmc::config {
 
-// Errors: kConfig naming the path: not there, a symbolic link, not a regular file, over 10 MB, not readable.
+// Errors: kConfig naming the path: not there, a symbolic link, not a regular file, over 10 MB, not
+// readable.
 Result<std::string> ReadConfFile(const std::string& path);
 
 }  // namespace mmc::config

@@ -33,12 +33,16 @@ std::string Cell(std::string_view text) {
   return out;
 }
 
-std::string Code(std::string_view text) { return text.empty() ? "(empty)" : "`" + std::string(text) + "`"; }
+std::string Code(std::string_view text) {
+  return text.empty() ? "(empty)" : "`" + std::string(text) + "`";
+}
 
 std::string OlderNames(const Setting& setting) {
   std::string out;
-  for (size_t i = 1; i < setting.names.size(); ++i) out += (i == 1 ? "" : ", ") + Code(setting.names[i]);
-  if (!setting.deprecated_names_note.empty()) out += (out.empty() ? "" : "; ") + setting.deprecated_names_note;
+  for (size_t i = 1; i < setting.names.size(); ++i)
+    out += (i == 1 ? "" : ", ") + Code(setting.names[i]);
+  if (!setting.deprecated_names_note.empty())
+    out += (out.empty() ? "" : "; ") + setting.deprecated_names_note;
   return out;
 }
 
@@ -46,22 +50,27 @@ std::string OlderNames(const Setting& setting) {
 
 std::string Schema::DumpConf() const {
   std::string out = Commented("Configuration of " + program_ + ": every key with its default.");
-  out += Commented("Lines are `key = value`; '#' starts a comment at the start of a line or after white space.");
+  out += Commented(
+      "Lines are `key = value`; '#' starts a comment at the start of a line or after white space.");
   for (const Setting& setting : settings_) {
     if (!setting.section.empty()) out += "\n# ---- " + setting.section + " ----\n";
     out += "\n" + Commented(setting.doc);
     out += Commented("Value: " + Allowed(setting) + ".");
     if (!setting.note.empty()) out += Commented("Accepted, without effect: " + setting.note);
-    out += setting.names[0] + " =" + (setting.default_text.empty() ? "" : " ") + setting.default_text + "\n";
+    out += setting.names[0] + " =" + (setting.default_text.empty() ? "" : " ") +
+           setting.default_text + "\n";
   }
   return out;
 }
 
 std::string Schema::DumpDoc() const {
   std::string out = "# Configuration keys of " + program_ +
-                    "\n\nPrinted by `--dump-doc` from the table that also parses and checks the file. `--dump-conf` prints a "
-                    "complete file\nof defaults. A line is `key = value`; `#` starts a comment at the start of a line or after "
-                    "white space. An unknown\nkey is a warning with the nearest known name; a wrong value ends the program with "
+                    "\n\nPrinted by `--dump-doc` from the table that also parses and checks the "
+                    "file. `--dump-conf` prints a "
+                    "complete file\nof defaults. A line is `key = value`; `#` starts a comment at "
+                    "the start of a line or after "
+                    "white space. An unknown\nkey is a warning with the nearest known name; a "
+                    "wrong value ends the program with "
                     "exit code 2 and one line that\nnames file, line, key, value and range.\n";
   bool table_open = false;
   for (const Setting& setting : settings_) {
@@ -72,8 +81,9 @@ std::string Schema::DumpDoc() const {
     }
     std::string doc = setting.doc;
     if (!setting.note.empty()) doc += " Accepted, without effect: " + setting.note;
-    out += "| `" + setting.names[0] + "` | " + Cell(Allowed(setting)) + " | " + Code(setting.default_text) + " | " +
-           Cell(doc) + " | " + Cell(OlderNames(setting)) + " |\n";
+    out += "| `" + setting.names[0] + "` | " + Cell(Allowed(setting)) + " | " +
+           Code(setting.default_text) + " | " + Cell(doc) + " | " + Cell(OlderNames(setting)) +
+           " |\n";
   }
   return out;
 }

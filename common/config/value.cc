@@ -52,14 +52,16 @@ Result<std::string> NormalizeInt(const Setting& setting, std::string_view text) 
   if (!text.empty() && text.front() == '+') text.remove_prefix(1);
   int64_t n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return Wrong(setting);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size())
+    return Wrong(setting);
   if (n < setting.min || n > setting.max) return Wrong(setting);
   return std::to_string(n);
 }
 
 Result<std::string> NormalizeBytes(const Setting& setting, std::string_view text) {
   const Result<uint64_t> bytes = ParseBytes(text);
-  if (!bytes.ok() || *bytes < static_cast<uint64_t>(setting.min) || *bytes > static_cast<uint64_t>(setting.max)) {
+  if (!bytes.ok() || *bytes < static_cast<uint64_t>(setting.min) ||
+      *bytes > static_cast<uint64_t>(setting.max)) {
     return Wrong(setting);
   }
   return std::to_string(*bytes);
@@ -70,7 +72,8 @@ Result<std::string> NormalizeUrl(const Setting& setting, std::string_view text) 
   if (text.size() > setting.max_length) return Wrong(setting);
   const Result<rpc::Url> url = rpc::ParseUrl(text);
   if (!url.ok()) return Wrong(setting);
-  if (std::find(setting.choices.begin(), setting.choices.end(), url->scheme) == setting.choices.end()) {
+  if (std::find(setting.choices.begin(), setting.choices.end(), url->scheme) ==
+      setting.choices.end()) {
     return Wrong(setting);
   }
   const bool free_port = setting.free_port && url->port == 0;
@@ -80,7 +83,8 @@ Result<std::string> NormalizeUrl(const Setting& setting, std::string_view text) 
 
 Result<std::string> NormalizeEnum(const Setting& setting, std::string_view text) {
   std::string lower = Lower(text);
-  if (const auto old = setting.old_values.find(lower); old != setting.old_values.end()) lower = old->second;
+  if (const auto old = setting.old_values.find(lower); old != setting.old_values.end())
+    lower = old->second;
   for (const std::string& choice : setting.choices) {
     if (Lower(choice) == lower) return lower;
   }
@@ -91,14 +95,21 @@ Result<std::string> NormalizeEnum(const Setting& setting, std::string_view text)
 
 Result<std::string> Normalize(const Setting& setting, std::string_view text) {
   const auto control = [](unsigned char c) { return c < 0x20 && c != '\t'; };
-  if (std::any_of(text.begin(), text.end(), control)) return Status(Code::kConfig, "must not have control characters");
+  if (std::any_of(text.begin(), text.end(), control))
+    return Status(Code::kConfig, "must not have control characters");
   switch (setting.type) {
-    case Type::kBool: return NormalizeBool(setting, text);
-    case Type::kInt: return NormalizeInt(setting, text);
-    case Type::kBytes: return NormalizeBytes(setting, text);
-    case Type::kUrl: return NormalizeUrl(setting, text);
-    case Type::kEnum: return NormalizeEnum(setting, text);
-    case Type::kString: break;
+    case Type::kBool:
+      return NormalizeBool(setting, text);
+    case Type::kInt:
+      return NormalizeInt(setting, text);
+    case Type::kBytes:
+      return NormalizeBytes(setting, text);
+    case Type::kUrl:
+      return NormalizeUrl(setting, text);
+    case Type::kEnum:
+      return NormalizeEnum(setting, text);
+    case Type::kString:
+      break;
   }
   if (text.size() > setting.max_length) return Wrong(setting);
   return std::string(text);
@@ -106,26 +117,35 @@ Result<std::string> Normalize(const Setting& setting, std::string_view text) {
 
 std::string TypeText(const Setting& setting) {
   switch (setting.type) {
-    case Type::kBool: return "one of";
-    case Type::kInt: return "a whole number from";
-    case Type::kBytes: return "a size from";
-    case Type::kUrl: return "a URL";
-    case Type::kEnum: return "one of";
-    case Type::kString: return "text of";
+    case Type::kBool:
+      return "one of";
+    case Type::kInt:
+      return "a whole number from";
+    case Type::kBytes:
+      return "a size from";
+    case Type::kUrl:
+      return "a URL";
+    case Type::kEnum:
+      return "one of";
+    case Type::kString:
+      return "text of";
   }
   return "";
 }
 
 std::string RangeText(const Setting& setting) {
   switch (setting.type) {
-    case Type::kBool: return "true, false, 1, 0";
-    case Type::kInt: return std::to_string(setting.min) + " to " + std::to_string(setting.max);
+    case Type::kBool:
+      return "true, false, 1, 0";
+    case Type::kInt:
+      return std::to_string(setting.min) + " to " + std::to_string(setting.max);
     case Type::kBytes:
-      return SizeText(static_cast<uint64_t>(setting.min)) + " to " + SizeText(static_cast<uint64_t>(setting.max)) +
+      return SizeText(static_cast<uint64_t>(setting.min)) + " to " +
+             SizeText(static_cast<uint64_t>(setting.max)) +
              " (bytes, or a number with KB, MB, GB or TB)";
     case Type::kUrl: {
-      std::string out = Join(setting.choices, " or ") + "://host:port, port " + std::to_string(setting.min) + " to " +
-                        std::to_string(setting.max);
+      std::string out = Join(setting.choices, " or ") + "://host:port, port " +
+                        std::to_string(setting.min) + " to " + std::to_string(setting.max);
       if (setting.free_port) out += ", or 0 for a free one";
       if (setting.may_be_empty) out += "; or empty for none";
       return out;
@@ -135,7 +155,8 @@ std::string RangeText(const Setting& setting) {
       for (const auto& [old, now] : setting.old_values) out += ", " + old;
       return out;
     }
-    case Type::kString: return "at most " + std::to_string(setting.max_length) + " bytes";
+    case Type::kString:
+      return "at most " + std::to_string(setting.max_length) + " bytes";
   }
   return "";
 }

@@ -1,4 +1,5 @@
-// One value of one setting: from text to its normal form, and how its type and range are told to people.
+// One value of one setting: from text to its normal form, and how its type and range are told to
+// people.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -11,8 +12,9 @@
 
 namespace mmc::config {
 
-// The normal form: "true"/"false", a decimal number, bytes as a decimal number, the enum's choice in lower case, text as it is.
-// Errors: kConfig with what is allowed ("a whole number from 1 to 99").
+// The normal form: "true"/"false", a decimal number, bytes as a decimal number, the enum's choice
+// in lower case, text as it is. Errors: kConfig with what is allowed ("a whole number from 1 to
+// 99").
 Result<std::string> Normalize(const Setting& setting, std::string_view text);
 
 // "whole number", "size", "one of".

@@ -44,11 +44,13 @@ int MinSeverity(const std::string& level) {
 
 Status InitLogging(const LogOptions& options) {
   FLAGS_minloglevel = MinSeverity(options.level);
+  FLAGS_v = options.level == "debug" ? 1 : 0;
   if (options.directory.empty()) {
     FLAGS_logtostderr = true;
   } else {
     MMC_ASSIGN_OR_RETURN(std::unique_ptr<RotatingFile> file,
-                         RotatingFile::Open(options.directory, options.name, options.file_bytes, options.file_count));
+                         RotatingFile::Open(options.directory, options.name, options.file_bytes,
+                                            options.file_count));
     FLAGS_logtostderr = false;
     FLAGS_alsologtostderr = false;
     FLAGS_stderrthreshold = google::GLOG_FATAL;
@@ -72,7 +74,8 @@ std::string LogDirectory(const std::string& path) {
   if (base.is_relative()) {
     std::error_code error;
     const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
-    base = (error ? std::filesystem::current_path(error) : program.parent_path().parent_path()) / base;
+    base =
+        (error ? std::filesystem::current_path(error) : program.parent_path().parent_path()) / base;
   }
   return (base / "logs").lexically_normal().string();
 }

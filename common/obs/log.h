@@ -1,10 +1,12 @@
 // Logs of the daemons: glog with the conf's level, and files that rotate by size and by count.
 //
-// A library must not write to its application's stderr, and glog does so until it is set up. So nobody uses glog's LOG
-// directly: MMC_LOG says nothing in a process that has not called InitLogging, and only daemons call it. The client
-// library never does; what it has to say it says in a Status.
+// A library must not write to its application's stderr, and glog does so until it is set up. So
+// nobody uses glog's LOG directly: MMC_LOG says nothing in a process that has not called
+// InitLogging, and only daemons call it. The client library never does; what it has to say it says
+// in a Status.
 //
-// Thread safety: InitLogging once, from main(), before other threads log; the macros from any thread.
+// Thread safety: InitLogging once, from main(), before other threads log; the macros from any
+// thread.
 #pragma once
 
 #include <glog/logging.h>
@@ -18,11 +20,11 @@
 namespace mmc::obs {
 
 struct LogOptions {
-  std::string name = "mmc";            // of the file: <directory>/<name>.log
-  std::string level = "info";          // debug, info, warn, error
-  std::string directory;               // is made when it is not there; empty: stderr
-  uint64_t file_bytes = 20u << 20;     // a file is closed before it grows past this
-  int file_count = 50;                 // files kept, the current one included
+  std::string name = "mmc";         // of the file: <directory>/<name>.log
+  std::string level = "info";       // debug, info, warn, error
+  std::string directory;            // is made when it is not there; empty: stderr
+  uint64_t file_bytes = 20u << 20;  // a file is closed before it grows past this
+  int file_count = 50;              // files kept, the current one included
 };
 
 // Errors: kConfig naming the directory or file that cannot be made or written.

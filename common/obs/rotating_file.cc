@@ -18,7 +18,8 @@ namespace {
 constexpr int kMaxProcesses = 1024;  // that share one directory and name
 
 Status Refuse(const std::string& what, int error) {
-  return Status(Code::kConfig, "log file " + what + ": " + std::strerror(error) + "; set ock.mmc.log_path to a folder that can be written");
+  return Status(Code::kConfig, "log file " + what + ": " + std::strerror(error) +
+                                   "; set ock.mmc.log_path to a folder that can be written");
 }
 
 bool WriteAll(int fd, std::string_view text) {
@@ -31,7 +32,8 @@ bool WriteAll(int fd, std::string_view text) {
   return true;
 }
 
-// The first name of name.log, name-2.log ... that no living process writes; `*lock_fd` holds its lock.
+// The first name of name.log, name-2.log ... that no living process writes; `*lock_fd` holds its
+// lock.
 Result<std::string> LockName(const std::string& directory, const std::string& name, int* lock_fd) {
   for (int i = 1; i <= kMaxProcesses; ++i) {
     const std::string stem = i == 1 ? name : name + "-" + std::to_string(i);
@@ -51,7 +53,8 @@ Result<std::string> LockName(const std::string& directory, const std::string& na
 
 }  // namespace
 
-Result<std::unique_ptr<RotatingFile>> RotatingFile::Open(const std::string& directory, const std::string& name,
+Result<std::unique_ptr<RotatingFile>> RotatingFile::Open(const std::string& directory,
+                                                         const std::string& name,
                                                          uint64_t file_bytes, int file_count) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -100,7 +103,8 @@ void RotatingFile::Rotate() {
   RemoveSurplus();
   const auto numbered = [this](int n) { return n == 0 ? path_ : path_ + "." + std::to_string(n); };
   unlink(numbered(file_count_ - 1).c_str());
-  for (int n = file_count_ - 1; n > 0; --n) std::rename(numbered(n - 1).c_str(), numbered(n).c_str());
+  for (int n = file_count_ - 1; n > 0; --n)
+    std::rename(numbered(n - 1).c_str(), numbered(n).c_str());
 }
 
 // A smaller count than that of the last start leaves files with higher numbers.
@@ -114,7 +118,8 @@ void RotatingFile::RemoveSurplus() const {
     int number = 0;
     const char* const end = name.data() + name.size();
     const auto parsed = std::from_chars(name.data() + prefix.size(), end, number);
-    if (parsed.ec == std::errc() && parsed.ptr == end && number >= file_count_) unlink(entry.path().c_str());
+    if (parsed.ec == std::errc() && parsed.ptr == end && number >= file_count_)
+      unlink(entry.path().c_str());
   }
 }
 

@@ -1,5 +1,6 @@
-// A log file that is replaced when it is full: name.log is written, name.log.1 is the one before it, and so on; of all
-// of them only so many are kept. Files are locked by process: a second process with the same name takes name-2.log.
+// A log file that is replaced when it is full: name.log is written, name.log.1 is the one before
+// it, and so on; of all of them only so many are kept. Files are locked by process: a second
+// process with the same name takes name-2.log.
 //
 // Thread safety: all methods from any thread. Ownership: owns its file descriptors.
 #pragma once
@@ -16,14 +17,17 @@ namespace mmc::obs {
 
 class RotatingFile {
  public:
-  // Makes the directory (and those above it). Errors: kConfig naming what cannot be made, locked or opened.
-  static Result<std::unique_ptr<RotatingFile>> Open(const std::string& directory, const std::string& name,
-                                                    uint64_t file_bytes, int file_count);
+  // Makes the directory (and those above it). Errors: kConfig naming what cannot be made, locked or
+  // opened.
+  static Result<std::unique_ptr<RotatingFile>> Open(const std::string& directory,
+                                                    const std::string& name, uint64_t file_bytes,
+                                                    int file_count);
   ~RotatingFile();
   RotatingFile(const RotatingFile&) = delete;
   RotatingFile& operator=(const RotatingFile&) = delete;
 
-  // Not buffered: what was written survives the process. When the disk refuses, the text goes to stderr instead.
+  // Not buffered: what was written survives the process. When the disk refuses, the text goes to
+  // stderr instead.
   void Write(std::string_view text);
   const std::string& path() const { return path_; }
 

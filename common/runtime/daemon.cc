@@ -27,11 +27,13 @@ constexpr int kExitConfig = 2;
 
 int Fail(const DaemonSpec& spec, const Status& status) {
   std::fprintf(stderr, "%s: %s\n", spec.name, status.message().c_str());
-  const bool wrong_input = status.code() == Code::kConfig || status.code() == Code::kInvalidArgument;
+  const bool wrong_input =
+      status.code() == Code::kConfig || status.code() == Code::kInvalidArgument;
   return wrong_input ? kExitConfig : kExitFailed;
 }
 
-// SIGTERM and SIGINT as a file descriptor. Made before any thread, so that all threads leave the signals to it.
+// SIGTERM and SIGINT as a file descriptor. Made before any thread, so that all threads leave the
+// signals to it.
 class Signals {
  public:
   Signals() {
@@ -55,7 +57,8 @@ class Signals {
       if (n < 0 && errno == EINTR) continue;
       if (n > 0 && (fds[0].revents & POLLIN) == 0) return 0;
       signalfd_siginfo info{};
-      if (read(fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) return static_cast<int>(info.ssi_signo);
+      if (read(fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info)))
+        return static_cast<int>(info.ssi_signo);
     }
   }
 
@@ -63,8 +66,9 @@ class Signals {
   int fd_;
 };
 
-// Start() may take as long as the services that it waits for, and a signal must end the process meanwhile: so it runs
-// beside the thread that waits for signals. True when it ended; false when a signal came first.
+// Start() may take as long as the services that it waits for, and a signal must end the process
+// meanwhile: so it runs beside the thread that waits for signals. True when it ended; false when a
+// signal came first.
 bool StartUnlessStopped(Daemon* daemon, const Signals& signals, Status* status) {
   const int done = eventfd(0, EFD_CLOEXEC);
   std::thread starter([daemon, done, status] {
@@ -97,7 +101,8 @@ int FailLogged(const DaemonSpec& spec, const Status& status) {
   return Fail(spec, status);
 }
 
-int Serve(const DaemonSpec& spec, const std::string& config, const config::Values& values, const Signals& signals) {
+int Serve(const DaemonSpec& spec, const std::string& config, const config::Values& values,
+          const Signals& signals) {
   Result<std::unique_ptr<Daemon>> daemon = spec.make(values);
   if (!daemon.ok()) return FailLogged(spec, daemon.status());
   Status started;
@@ -119,7 +124,8 @@ int Serve(const DaemonSpec& spec, const std::string& config, const config::Value
 }
 
 int Print(const std::string& text) {
-  const bool all = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  const bool all =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   return all ? kExitStopped : kExitFailed;
 }
 
@@ -129,21 +135,29 @@ int DaemonMain(int argc, char** argv, const DaemonSpec& spec) {
   const Result<DaemonFlags> flags = ParseDaemonFlags({argv + std::min(argc, 1), argv + argc});
   if (!flags.ok()) return Fail(spec, flags.status());
   switch (flags->action) {
-    case DaemonFlags::Action::kDumpConf: return Print(spec.schema.DumpConf());
-    case DaemonFlags::Action::kDumpDoc: return Print(spec.schema.DumpDoc());
-    case DaemonFlags::Action::kVersion: return Print(std::string(spec.name) + " " + MMC_VERSION + "\n");
-    case DaemonFlags::Action::kHelp: return Print(DaemonUsage(spec.name, spec.description, spec.config_env));
-    case DaemonFlags::Action::kRun: break;
+    case DaemonFlags::Action::kDumpConf:
+      return Print(spec.schema.DumpConf());
+    case DaemonFlags::Action::kDumpDoc:
+      return Print(spec.schema.DumpDoc());
+    case DaemonFlags::Action::kVersion:
+      return Print(std::string(spec.name) + " " + MMC_VERSION + "\n");
+    case DaemonFlags::Action::kHelp:
+      return Print(DaemonUsage(spec.name, spec.description, spec.config_env));
+    case DaemonFlags::Action::kRun:
+      break;
   }
   std::string config = flags->config;
-  if (const char* from_env = std::getenv(spec.config_env); config.empty() && from_env != nullptr) config = from_env;
+  if (const char* from_env = std::getenv(spec.config_env); config.empty() && from_env != nullptr)
+    config = from_env;
   const Result<config::Values> values = spec.schema.Load(config, flags->overrides);
   if (!values.ok()) return Fail(spec, values.status());
 
   const Signals signals;
-  if (const Status status = obs::InitLogging(LogOptionsFrom(spec, *values)); !status.ok()) return Fail(spec, status);
+  if (const Status status = obs::InitLogging(LogOptionsFrom(spec, *values)); !status.ok())
+    return Fail(spec, status);
   if (config.empty()) {
-    MMC_LOG(WARNING) << "no configuration file (--config FILE or " << spec.config_env << "): defaults are used";
+    MMC_LOG(WARNING) << "no configuration file (--config FILE or " << spec.config_env
+                     << "): defaults are used";
   }
   for (const config::Warning& warning : values->warnings()) MMC_LOG(WARNING) << warning.text;
   return Serve(spec, config, *values, signals);

@@ -4,8 +4,8 @@
 //   --set key=value overrides, may be repeated
 //   --dump-conf | --dump-doc | --version | --help
 //
-// Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or failed; 2 wrong flags or configuration.
-// Thread safety: DaemonMain is called once, from main().
+// Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or failed; 2 wrong
+// flags or configuration. Thread safety: DaemonMain is called once, from main().
 #pragma once
 
 #include <functional>
@@ -19,7 +19,8 @@ namespace mmc::runtime {
 class Daemon {
  public:
   virtual ~Daemon() = default;
-  // Starts serving; returns when ready. The message of a failure is printed as the one line on stderr.
+  // Starts serving; returns when ready. The message of a failure is printed as the one line on
+  // stderr.
   virtual Status Start() = 0;
   // Drains and stops, within a bounded time.
   virtual void Stop() = 0;

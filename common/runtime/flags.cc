@@ -20,7 +20,8 @@ Result<DaemonFlags> ParseDaemonFlags(const std::vector<std::string>& args) {
     const size_t equals = args[i].find('=');
     const std::string flag = args[i].substr(0, equals);
     if (flag != "--config" && flag != "--set") {
-      return Status(Code::kInvalidArgument, "unknown argument '" + args[i] + "'; --help lists what there is");
+      return Status(Code::kInvalidArgument,
+                    "unknown argument '" + args[i] + "'; --help lists what there is");
     }
     std::string value;
     if (equals != std::string::npos) {
@@ -29,7 +30,8 @@ Result<DaemonFlags> ParseDaemonFlags(const std::vector<std::string>& args) {
       value = args[++i];
     }
     if (value.empty()) {
-      return Status(Code::kInvalidArgument, flag + (flag == "--set" ? " needs key=value" : " needs the path of a file"));
+      return Status(Code::kInvalidArgument,
+                    flag + (flag == "--set" ? " needs key=value" : " needs the path of a file"));
     }
     if (flag == "--set") {
       flags.overrides.push_back(value);
@@ -40,15 +42,17 @@ Result<DaemonFlags> ParseDaemonFlags(const std::vector<std::string>& args) {
   return flags;
 }
 
-std::string DaemonUsage(const std::string& name, const std::string& description, const std::string& config_env) {
-  return name + ": " + description + "\n\n" + "usage: " + name + " [--config FILE] [--set key=value]...\n\n" +
-         "  --config FILE    the configuration file; else the one that " + config_env + " names; else defaults\n" +
-         "  --set key=value  overrides the file; may be repeated\n" +
+std::string DaemonUsage(const std::string& name, const std::string& description,
+                        const std::string& config_env) {
+  return name + ": " + description + "\n\n" + "usage: " + name +
+         " [--config FILE] [--set key=value]...\n\n" +
+         "  --config FILE    the configuration file; else the one that " + config_env +
+         " names; else defaults\n" + "  --set key=value  overrides the file; may be repeated\n" +
          "  --dump-conf      print a complete configuration file of defaults\n" +
          "  --dump-doc       print the manual of all keys\n" +
-         "  --version        print the version\n" +
-         "  --help           print this\n\n" +
-         "Exit codes: 0 stopped by SIGTERM or SIGINT; 1 could not start; 2 wrong flags or configuration.\n";
+         "  --version        print the version\n" + "  --help           print this\n\n" +
+         "Exit codes: 0 stopped by SIGTERM or SIGINT; 1 could not start; 2 wrong flags or "
+         "configuration.\n";
 }
 
 }  // namespace mmc::runtime

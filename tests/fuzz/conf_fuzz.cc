@@ -26,7 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const mmc::Result<mmc::config::Values> meta = mmc::meta::MetaSchema().Parse(text, "fuzz", {});
   if (meta.ok()) {
     const mmc::meta::MetaOptions options = mmc::meta::MetaOptionsFrom(*meta);
-    Check(options.evict_threshold_high > options.evict_threshold_low && options.evict_threshold_high <= 99);
+    Check(options.evict_threshold_high > options.evict_threshold_low &&
+          options.evict_threshold_high <= 99);
     Check(options.io_threads >= 1 && options.heartbeat < options.node_suspect);
   } else {
     CheckMessage(meta.status());
@@ -40,7 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     CheckMessage(local.status());
   }
   // The same text as the value of --set.
-  const mmc::Result<mmc::config::Values> set = mmc::meta::MetaSchema().Parse("", "", {std::string(text)});
+  const mmc::Result<mmc::config::Values> set =
+      mmc::meta::MetaSchema().Parse("", "", {std::string(text)});
   if (!set.ok()) CheckMessage(set.status());
   return 0;
 }

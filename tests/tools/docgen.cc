@@ -1,4 +1,5 @@
-// mmc_docgen WHAT: prints one of the generated files of conf/ and docs/reference/. scripts/gen writes them all.
+// mmc_docgen WHAT: prints one of the generated files of conf/ and docs/reference/. scripts/gen
+// writes them all.
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -13,15 +14,19 @@ namespace {
 
 std::string StatusCodes() {
   std::string out =
-      "# Status codes\n\nPrinted from common/base/status_codes.def. The numbers travel on the wire and never change. The "
-      "recovery is what a\ncaller should do: *backoff*: the same call again, later; *refresh*: ask the meta service for the "
-      "location again;\n*reconnect*: connect and open the session or join again; *ask outcome*: the effect is unknown, ask "
+      "# Status codes\n\nPrinted from common/base/status_codes.def. The numbers travel on the wire "
+      "and never change. The "
+      "recovery is what a\ncaller should do: *backoff*: the same call again, later; *refresh*: ask "
+      "the meta service for the "
+      "location again;\n*reconnect*: connect and open the session or join again; *ask outcome*: "
+      "the effect is unknown, ask "
       "before doing it\nagain; *drop replica*: read another replica; *none*: report it.\n\n"
       "| number | name | recovery | meaning |\n|---|---|---|---|\n";
   const mmc::CodeTable table = mmc::AllCodes();
   for (const mmc::CodeInfo* info = table.begin; info != table.end; ++info) {
-    out += "| " + std::to_string(static_cast<uint32_t>(info->code)) + " | `" + std::string(mmc::CodeName(info->code)) +
-           "` | " + std::string(mmc::RecoveryName(info->recovery)) + " | " + info->meaning + " |\n";
+    out += "| " + std::to_string(static_cast<uint32_t>(info->code)) + " | `" +
+           std::string(mmc::CodeName(info->code)) + "` | " +
+           std::string(mmc::RecoveryName(info->recovery)) + " | " + info->meaning + " |\n";
   }
   return out;
 }

@@ -34,8 +34,9 @@ TEST(Status, SaysCodeMessageAndWhoPassedItOn) {
 TEST(Status, OfErrnoSaysWhatAndWhy) {
   const Status status = ErrnoStatus("open /nowhere", ENOENT);
   EXPECT_EQ(status.code(), Code::kIo);
-  EXPECT_THAT(status.message(), testing::AllOf(testing::HasSubstr("open /nowhere"),
-                                               testing::HasSubstr("No such file"), testing::HasSubstr("2")));
+  EXPECT_THAT(status.message(),
+              testing::AllOf(testing::HasSubstr("open /nowhere"),
+                             testing::HasSubstr("No such file"), testing::HasSubstr("2")));
 }
 
 TEST(StatusCodes, NumbersAndNamesAreUniqueAndEachHasAMeaning) {
@@ -98,8 +99,9 @@ TEST_P(GoodSize, IsRead) {
 
 INSTANTIATE_TEST_SUITE_P(All, GoodSize,
                          testing::Values(Size{"0", 0}, Size{"4096", 4096}, Size{"1024MB", 1_GiB},
-                                         Size{"128mb", 128_MiB}, Size{"2.5GB", 5_GiB / 2}, Size{"2.5 gb", 5_GiB / 2},
-                                         Size{"1t", 1_TiB}, Size{"7B", 7}, Size{"3 k", 3072}, Size{"64GiB", 64_GiB},
+                                         Size{"128mb", 128_MiB}, Size{"2.5GB", 5_GiB / 2},
+                                         Size{"2.5 gb", 5_GiB / 2}, Size{"1t", 1_TiB},
+                                         Size{"7B", 7}, Size{"3 k", 3072}, Size{"64GiB", 64_GiB},
                                          Size{"0.5KB", 512}));
 
 class BadSize : public testing::TestWithParam<const char*> {};
@@ -112,8 +114,9 @@ TEST_P(BadSize, IsRefusedWithTheText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BadSize,
-                         testing::Values("", "MB", "-1", "-1MB", "1.2.3GB", "10XB", "1e9", "0x10", "99999999TB",
-                                         "18446744073709551616", "1 MB more", ".", "inf", "nan", "5 5"));
+                         testing::Values("", "MB", "-1", "-1MB", "1.2.3GB", "10XB", "1e9", "0x10",
+                                         "99999999TB", "18446744073709551616", "1 MB more", ".",
+                                         "inf", "nan", "5 5"));
 
 TEST(FormatBytes, PicksTheUnit) {
   EXPECT_EQ(FormatBytes(0), "0 B");

@@ -20,7 +20,8 @@ namespace mmc::test {
 class Child {
  public:
   // `env` is added to this process's environment.
-  explicit Child(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env = {}) {
+  explicit Child(const std::vector<std::string>& args,
+                 const std::vector<std::pair<std::string, std::string>>& env = {}) {
     int out[2], err[2];
     if (pipe(out) != 0 || pipe(err) != 0) std::abort();
     pid_ = fork();
@@ -53,7 +54,8 @@ class Child {
   Child& operator=(const Child&) = delete;
 
   void Signal(int number) const { kill(pid_, number); }
-  // Reads until stdout holds `text`; false when the child ended its output or a minute passed first.
+  // Reads until stdout holds `text`; false when the child ended its output or a minute passed
+  // first.
   bool WaitForOut(const std::string& text) { return WaitFor(out_text, text); }
   bool WaitForErr(const std::string& text) { return WaitFor(err_text, text); }
   // Reads all output and answers the exit code; -1 when a signal ended the child.

@@ -1,4 +1,5 @@
-// The two conf files of the product: what the keys become, and that what is checked in is what the tables print.
+// The two conf files of the product: what the keys become, and that what is checked in is what the
+// tables print.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,8 +20,12 @@ using testing::IsEmpty;
 
 std::string Source(const std::string& path) { return std::string(MMC_SOURCE_DIR "/") + path; }
 
-Result<config::Values> ParseMeta(std::string_view text) { return meta::MetaSchema().Parse(text, "m.conf", {}); }
-Result<config::Values> ParseLocal(std::string_view text) { return local::LocalSchema().Parse(text, "l.conf", {}); }
+Result<config::Values> ParseMeta(std::string_view text) {
+  return meta::MetaSchema().Parse(text, "m.conf", {});
+}
+Result<config::Values> ParseLocal(std::string_view text) {
+  return local::LocalSchema().Parse(text, "l.conf", {});
+}
 
 meta::MetaOptions Meta(std::string_view text) {
   const Result<config::Values> values = ParseMeta(text);
@@ -35,7 +40,8 @@ local::LocalOptions Local(std::string_view text) {
 }
 
 TEST(PublishedConf, OfTheMetaServiceLoadsAsItStands) {
-  const Result<config::Values> values = meta::MetaSchema().Load(Source("tests/data/seed_meta.conf"), {});
+  const Result<config::Values> values =
+      meta::MetaSchema().Load(Source("tests/data/seed_meta.conf"), {});
   ASSERT_TRUE(values.ok()) << values.status().ToString();
   EXPECT_THAT(values->warnings(), IsEmpty());
   const meta::MetaOptions options = meta::MetaOptionsFrom(*values);
@@ -47,12 +53,15 @@ TEST(PublishedConf, OfTheMetaServiceLoadsAsItStands) {
 }
 
 TEST(PublishedConf, OfTheLocalServiceLoadsAsItStands) {
-  const Result<config::Values> values = local::LocalSchema().Load(Source("tests/data/seed_local.conf"), {});
+  const Result<config::Values> values =
+      local::LocalSchema().Load(Source("tests/data/seed_local.conf"), {});
   ASSERT_TRUE(values.ok()) << values.status().ToString();
   std::string warnings;
   for (const config::Warning& warning : values->warnings()) warnings += warning.text + "\n";
-  EXPECT_THAT(warnings, HasSubstr("ock.mmc.local_service.world_size = 16 is accepted, without effect"));
-  EXPECT_THAT(warnings, HasSubstr("ock.mmc.local_service.dram_by_sdma = true is accepted, without effect"));
+  EXPECT_THAT(warnings,
+              HasSubstr("ock.mmc.local_service.world_size = 16 is accepted, without effect"));
+  EXPECT_THAT(warnings,
+              HasSubstr("ock.mmc.local_service.dram_by_sdma = true is accepted, without effect"));
   EXPECT_EQ(values->warnings().size(), 2u) << warnings;
   const local::LocalOptions options = local::LocalOptionsFrom(*values);
   EXPECT_EQ(options.dram_bytes, 1_GiB);
@@ -90,10 +99,12 @@ TEST(MetaConf, DefaultsAreThoseOfTheStruct) {
 TEST(MetaConf, EachKeyArrives) {
   const meta::MetaOptions options = Meta(
       "ock.mmc.meta_service_url = tcp://[::1]:5001\nock.mmc.meta_service.metrics_url =\n"
-      "ock.mmc.evict_threshold_high = 50\nock.mmc.evict_threshold_low = 40\nock.mmc.meta.io_threads = 7\n"
+      "ock.mmc.evict_threshold_high = 50\nock.mmc.evict_threshold_low = "
+      "40\nock.mmc.meta.io_threads = 7\n"
       "ock.mmc.meta.lease_milliseconds = 11\nock.mmc.meta.max_lease_milliseconds = 12\n"
       "ock.mmc.meta.grant_milliseconds = 1300\nock.mmc.meta.heartbeat_milliseconds = 14\n"
-      "ock.mmc.meta.session_expiry_milliseconds = 150\nock.mmc.meta.node_suspect_milliseconds = 160\n"
+      "ock.mmc.meta.session_expiry_milliseconds = 150\nock.mmc.meta.node_suspect_milliseconds = "
+      "160\n"
       "ock.mmc.meta.node_grace_milliseconds = 170\nock.mmc.meta.max_sessions = 18\n"
       "ock.mmc.meta.max_connections = 19\nock.mmc.meta.drain_milliseconds = 20\n");
   EXPECT_EQ(options.url, "tcp://[::1]:5001");
@@ -114,8 +125,11 @@ TEST(MetaConf, EachKeyArrives) {
 }
 
 TEST(MetaConf, ValuesThatContradictEachOther) {
-  EXPECT_EQ(ParseMeta("ock.mmc.evict_threshold_high = 70\nock.mmc.evict_threshold_low = 70").status().message(),
-            "m.conf: ock.mmc.evict_threshold_high = 70 must be above ock.mmc.evict_threshold_low = 70");
+  EXPECT_EQ(
+      ParseMeta("ock.mmc.evict_threshold_high = 70\nock.mmc.evict_threshold_low = 70")
+          .status()
+          .message(),
+      "m.conf: ock.mmc.evict_threshold_high = 70 must be above ock.mmc.evict_threshold_low = 70");
   EXPECT_EQ(ParseMeta("ock.mmc.meta.node_suspect_milliseconds = 40000").status().message(),
             "m.conf: ock.mmc.meta.node_suspect_milliseconds = 40000 must be below "
             "ock.mmc.meta.node_grace_milliseconds = 30000");
@@ -126,22 +140,26 @@ TEST(MetaConf, ValuesThatContradictEachOther) {
 }
 
 TEST(MetaConf, WhatThisVersionHasNotIsRefusedRatherThanIgnored) {
-  EXPECT_EQ(ParseMeta("ock.mmc.tls.enable = true").status().message(),
-            "m.conf: ock.mmc.tls.enable = true: TLS is not supported by this version; set it to false");
+  EXPECT_EQ(
+      ParseMeta("ock.mmc.tls.enable = true").status().message(),
+      "m.conf: ock.mmc.tls.enable = true: TLS is not supported by this version; set it to false");
   EXPECT_EQ(ParseMeta("ock.mmc.config_store.tls.enable = 1").code(), Code::kConfig);
-  EXPECT_THAT(ParseMeta("ock.mmc.meta.ha.enable = true").status().message(), HasSubstr("not supported"));
+  EXPECT_THAT(ParseMeta("ock.mmc.meta.ha.enable = true").status().message(),
+              HasSubstr("not supported"));
   EXPECT_EQ(ParseLocal("ock.mmc.local_service.hcom.tls.enable = true").code(), Code::kConfig);
 }
 
 TEST(MetaConf, RangesOfThePublishedKeys) {
   for (const char* line :
-       {"ock.mmc.evict_threshold_high = 100", "ock.mmc.evict_threshold_low = 99", "ock.mmc.log_rotation_file_size = 501",
-        "ock.mmc.log_rotation_file_count = 51", "ock.mmc.log_rotation_file_count = 0", "ock.mmc.log_level = loud",
+       {"ock.mmc.evict_threshold_high = 100", "ock.mmc.evict_threshold_low = 99",
+        "ock.mmc.log_rotation_file_size = 501", "ock.mmc.log_rotation_file_count = 51",
+        "ock.mmc.log_rotation_file_count = 0", "ock.mmc.log_level = loud",
         "ock.mmc.meta_service_url = tcp://127.0.0.1:1024",
         "ock.mmc.meta_service.metrics_report_interval_seconds = 86401"}) {
     const Status status = ParseMeta(line).status();
     EXPECT_EQ(status.code(), Code::kConfig) << line;
-    EXPECT_THAT(status.message(), HasSubstr(std::string("m.conf:1: ") + line)) << "names file, line, key and value";
+    EXPECT_THAT(status.message(), HasSubstr(std::string("m.conf:1: ") + line))
+        << "names file, line, key and value";
   }
 }
 
@@ -178,7 +196,8 @@ TEST(LocalConf, EachKeyArrives) {
       "ock.mmc.local_service.prefault = 0\nock.mmc.local_service.hcom_url = tcp://10.0.0.1:7010\n"
       "ock.mmc.local_service.tcp.threads = 3\nock.mmc.local_service.tcp.congestion_control = bbr\n"
       "ock.mmc.local_service.shm.enable = false\nock.mmc.local_service.shm.directory = /tmp/x\n"
-      "ock.mmc.local_service.shm.group = kv\nock.mmc.local_service.catalog.directory = /tmp/c\nock.mmc.local_service.protocol.strict = true\n"
+      "ock.mmc.local_service.shm.group = kv\nock.mmc.local_service.catalog.directory = "
+      "/tmp/c\nock.mmc.local_service.protocol.strict = true\n"
       "ock.mmc.local_service.drain_milliseconds = 9\n");
   EXPECT_EQ(options.meta_url, "tcp://meta.example:5001");
   EXPECT_EQ(options.name, "node-a");
@@ -215,13 +234,15 @@ TEST(LocalConf, ProtocolsOfAllGenerations) {
 
 TEST(LocalConf, KeysOfAllGenerationsAreKnown) {
   const Result<config::Values> values = ParseLocal(
-      "ock.mmc.meta_service.config_store_url = tcp://127.0.0.1:6000\nock.mmc.tls.top.path = /opt/ock/security/\n"
+      "ock.mmc.meta_service.config_store_url = tcp://127.0.0.1:6000\nock.mmc.tls.top.path = "
+      "/opt/ock/security/\n"
       "ock.mmc.config_store.tls.top.path = /opt/ock/security/\nock.mmc.tls.decrypter.path = a.so\n"
       "ock.mmc.local_service.max.dram.size = 64GB\nock.mmc.local_service.max.hbm.size = 0\n"
       "ock.mmc.local_service.memory.pool.mode = standard\nock.mmc.client.aggregate.io = true\n"
       "ock.mmc.client.aggregate.num = 122\nock.mmc.client.batch_option.chunk.size = 8MB\n"
       "ock.mmc.client.batch_option.chunk.count = 3\nock.mmc.ubs_io.enable = false\n"
-      "ock.mmc.local_service.storage.enabled = false  # SSD tier\nock.mmc.local_service.hcom.tls.ca.path = ca.pem\n"
+      "ock.mmc.local_service.storage.enabled = false  # SSD "
+      "tier\nock.mmc.local_service.hcom.tls.ca.path = ca.pem\n"
       "ock.mmc.client.read_thread_pool.size = 32\nock.mmc.client.write_thread_pool.size = 5\n");
   ASSERT_TRUE(values.ok()) << values.status().ToString();
   EXPECT_THAT(values->warnings(), IsEmpty());
@@ -251,7 +272,9 @@ TEST(LocalConf, DefaultDataUrlWrittenOutIsStillTheDefault) {
 }
 
 TEST(LocalOptions, ServiceMustGiveMemoryAndBeReachable) {
-  const auto message = [](const std::string& text) { return local::ValidateLocalOptions(Local(text)).message(); };
+  const auto message = [](const std::string& text) {
+    return local::ValidateLocalOptions(Local(text)).message();
+  };
   EXPECT_THAT(message("ock.mmc.local_service.dram.size = 0"), HasSubstr("must give memory"));
   EXPECT_THAT(message("ock.mmc.local_service.hbm.size = 2MB"), HasSubstr("not supported"));
   EXPECT_THAT(message("ock.mmc.local_service.tcp.enable = 0\nock.mmc.local_service.shm.enable = 0"),
@@ -270,9 +293,12 @@ TEST(ShmDirectory, FollowsTheSessionWhenThereIsNoServiceFolder) {
 TEST(CheckedIn, FilesAreWhatTheTablesPrint) {
   const char* const remedy = "is not what the table prints; run scripts/gen";
   EXPECT_EQ(test::ReadFile(Source("conf/mmc-meta.conf")), meta::MetaSchema().DumpConf()) << remedy;
-  EXPECT_EQ(test::ReadFile(Source("conf/mmc-local.conf")), local::LocalSchema().DumpConf()) << remedy;
-  EXPECT_EQ(test::ReadFile(Source("docs/reference/meta_conf.md")), meta::MetaSchema().DumpDoc()) << remedy;
-  EXPECT_EQ(test::ReadFile(Source("docs/reference/local_conf.md")), local::LocalSchema().DumpDoc()) << remedy;
+  EXPECT_EQ(test::ReadFile(Source("conf/mmc-local.conf")), local::LocalSchema().DumpConf())
+      << remedy;
+  EXPECT_EQ(test::ReadFile(Source("docs/reference/meta_conf.md")), meta::MetaSchema().DumpDoc())
+      << remedy;
+  EXPECT_EQ(test::ReadFile(Source("docs/reference/local_conf.md")), local::LocalSchema().DumpDoc())
+      << remedy;
 }
 
 TEST(CheckedIn, DefaultFilesLoadWithoutAWarning) {

@@ -26,16 +26,17 @@ Schema MakeSchema() {
   protocol.old_values = {{"roce", "host_rdma"}};
   Setting store = Url("srv.store_url", "tcp://127.0.0.1:6000", "tcp", "Store.");
   store.names.push_back("srv.old_store_url");
-  std::vector<Setting> settings = {url,
-                                   metrics,
-                                   protocol,
-                                   store,
-                                   Int("srv.high", "90", 1, 99, "High."),
-                                   Int("srv.low", "80", -5, 98, "Low."),
-                                   Bool("srv.on", "false", "On."),
-                                   Bytes("srv.size", "128MB", 4096, 1ull << 40, "Size."),
-                                   Text("srv.name", "", 8, "Name."),
-                                   WithoutEffect(Int("srv.world", "256", 1, 1024, "World."), "there is none.")};
+  std::vector<Setting> settings = {
+      url,
+      metrics,
+      protocol,
+      store,
+      Int("srv.high", "90", 1, 99, "High."),
+      Int("srv.low", "80", -5, 98, "Low."),
+      Bool("srv.on", "false", "On."),
+      Bytes("srv.size", "128MB", 4096, 1ull << 40, "Size."),
+      Text("srv.name", "", 8, "Name."),
+      WithoutEffect(Int("srv.world", "256", 1, 1024, "World."), "there is none.")};
   const auto order = [](const Values& values) {
     if (values.GetInt("srv.high") > values.GetInt("srv.low")) return Status::Ok();
     return Status(Code::kConfig, "srv.high must be above srv.low");
@@ -80,7 +81,9 @@ TEST(ConfGrammar, CommentThatHidesTheWholeValue) {
   EXPECT_EQ(Good("srv.metrics =").GetString("srv.metrics"), "") << "empty turns it off";
 }
 
-TEST(ConfGrammar, ValueMayHoldEqualsSigns) { EXPECT_EQ(Good("srv.name = a=b").GetString("srv.name"), "a=b"); }
+TEST(ConfGrammar, ValueMayHoldEqualsSigns) {
+  EXPECT_EQ(Good("srv.name = a=b").GetString("srv.name"), "a=b");
+}
 
 TEST(ConfGrammar, LineWithoutEqualsIsSkippedAndTold) {
   const Values values = Good("srv.high = 91\nwhat is this\n");
@@ -91,8 +94,10 @@ TEST(ConfGrammar, LineWithoutEqualsIsSkippedAndTold) {
 TEST(ConfGrammar, UnknownKeyIsAWarningWithTheNearestName) {
   const Values values = Good("\nsrv.hihg = 91\nsomething.else.entirely = 1\n");
   ASSERT_EQ(values.warnings().size(), 2u);
-  EXPECT_EQ(values.warnings()[0].text, "a.conf:2: unknown key 'srv.hihg'; did you mean 'srv.high'?");
-  EXPECT_EQ(values.warnings()[1].text, "a.conf:3: unknown key 'something.else.entirely'; it is ignored");
+  EXPECT_EQ(values.warnings()[0].text,
+            "a.conf:2: unknown key 'srv.hihg'; did you mean 'srv.high'?");
+  EXPECT_EQ(values.warnings()[1].text,
+            "a.conf:3: unknown key 'something.else.entirely'; it is ignored");
   EXPECT_EQ(values.GetInt("srv.high"), 90);
 }
 
@@ -120,7 +125,8 @@ TEST(ConfGrammar, KeyWithoutEffectSaysSoUnlessItIsTheDefault) {
   EXPECT_THAT(Good("srv.world = 256").warnings(), IsEmpty());
   const Values values = Good("srv.world = 16");
   ASSERT_EQ(values.warnings().size(), 1u);
-  EXPECT_EQ(values.warnings()[0].text, "a.conf:1: srv.world = 16 is accepted, without effect: there is none.");
+  EXPECT_EQ(values.warnings()[0].text,
+            "a.conf:1: srv.world = 16 is accepted, without effect: there is none.");
 }
 
 TEST(ConfGrammar, PortZeroOnlyWhereAFreeOneMakesSense) {
@@ -171,35 +177,46 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"srv.protocol = pigeon",
               "a.conf:1: srv.protocol = pigeon: must be one of host_tcp, host_rdma, roce"},
         Wrong{"srv.size = 10XB",
-              "a.conf:1: srv.size = 10XB: must be a size from 4KB to 1TB (bytes, or a number with KB, MB, GB or TB)"},
+              "a.conf:1: srv.size = 10XB: must be a size from 4KB to 1TB (bytes, or a number with "
+              "KB, MB, GB or TB)"},
         Wrong{"srv.size = 2TB",
-              "a.conf:1: srv.size = 2TB: must be a size from 4KB to 1TB (bytes, or a number with KB, MB, GB or TB)"},
+              "a.conf:1: srv.size = 2TB: must be a size from 4KB to 1TB (bytes, or a number with "
+              "KB, MB, GB or TB)"},
         Wrong{"srv.url = 127.0.0.1:5000",
-              "a.conf:1: srv.url = 127.0.0.1:5000: must be a URL tcp://host:port, port 1025 to 65535, or 0 for a free "
+              "a.conf:1: srv.url = 127.0.0.1:5000: must be a URL tcp://host:port, port 1025 to "
+              "65535, or 0 for a free "
               "one"},
         Wrong{"srv.url = http://127.0.0.1:5000",
-              "a.conf:1: srv.url = http://127.0.0.1:5000: must be a URL tcp://host:port, port 1025 to 65535, or 0 for a "
+              "a.conf:1: srv.url = http://127.0.0.1:5000: must be a URL tcp://host:port, port 1025 "
+              "to 65535, or 0 for a "
               "free one"},
         Wrong{"srv.store_url = tcp://127.0.0.1:80",
-              "a.conf:1: srv.store_url = tcp://127.0.0.1:80: must be a URL tcp://host:port, port 1025 to 65535"},
+              "a.conf:1: srv.store_url = tcp://127.0.0.1:80: must be a URL tcp://host:port, port "
+              "1025 to 65535"},
         Wrong{"srv.old_store_url = tcp://a",
-              "a.conf:1: srv.old_store_url = tcp://a: must be a URL tcp://host:port, port 1025 to 65535"},
+              "a.conf:1: srv.old_store_url = tcp://a: must be a URL tcp://host:port, port 1025 to "
+              "65535"},
         Wrong{"srv.metrics = http://a:1",
-              "a.conf:1: srv.metrics = http://a:1: must be a URL http://host:port, port 1025 to 65535; or empty for none"},
-        Wrong{"srv.name = 123456789", "a.conf:1: srv.name = 123456789: must be text of at most 8 bytes"},
+              "a.conf:1: srv.metrics = http://a:1: must be a URL http://host:port, port 1025 to "
+              "65535; or empty for none"},
+        Wrong{"srv.name = 123456789",
+              "a.conf:1: srv.name = 123456789: must be text of at most 8 bytes"},
         Wrong{"srv.name = a\x01z", "a.conf:1: srv.name = a?z: must not have control characters"},
         Wrong{" = 5", "a.conf:1: '= 5' has no key before '='"},
         Wrong{"srv.high = 91\n\nsrv.high = 92",
               "a.conf:3: srv.high = 92: the key was set at a.conf:1 already; keep one of the two"},
         Wrong{"srv.store_url = tcp://a:6000\nsrv.old_store_url = tcp://a:6000",
-              "a.conf:2: srv.old_store_url = tcp://a:6000: the key was set at a.conf:1 already, as srv.store_url or "
+              "a.conf:2: srv.old_store_url = tcp://a:6000: the key was set at a.conf:1 already, as "
+              "srv.store_url or "
               "another of its names; keep one of the two"},
         Wrong{"srv.high = 50", "a.conf: srv.high must be above srv.low"}));
 
 TEST(WrongOverride, IsToldAsSuch) {
-  EXPECT_EQ(Parse("", {"srv.high=0"}).status().message(), "--set: srv.high = 0: must be a whole number from 1 to 99");
+  EXPECT_EQ(Parse("", {"srv.high=0"}).status().message(),
+            "--set: srv.high = 0: must be a whole number from 1 to 99");
   EXPECT_EQ(Parse("", {"srv.high"}).status().message(), "--set srv.high: write it as key=value");
-  EXPECT_EQ(Parse("", {"srv.hgih=91"}).status().message(), "--set: unknown key 'srv.hgih'; did you mean 'srv.high'?");
+  EXPECT_EQ(Parse("", {"srv.hgih=91"}).status().message(),
+            "--set: unknown key 'srv.hgih'; did you mean 'srv.high'?");
 }
 
 TEST(ConfLimits, LongLinesManyLinesLongMessages) {
@@ -213,19 +230,24 @@ TEST(ConfLimits, LongLinesManyLinesLongMessages) {
 
 TEST(ConfFile, IsReadFromDisk) {
   const test::TempDir dir;
-  const Result<Values> values = MakeSchema().Load(dir.Write("x.conf", "srv.high = 93\n"), {"srv.low=1"});
+  const Result<Values> values =
+      MakeSchema().Load(dir.Write("x.conf", "srv.high = 93\n"), {"srv.low=1"});
   ASSERT_TRUE(values.ok()) << values.status().ToString();
   EXPECT_EQ(values->GetInt("srv.high"), 93);
   EXPECT_EQ(values->GetInt("srv.low"), 1);
 }
 
-TEST(ConfFile, NoPathMeansDefaults) { EXPECT_EQ(MakeSchema().Load("", {"srv.high=94"})->GetInt("srv.high"), 94); }
+TEST(ConfFile, NoPathMeansDefaults) {
+  EXPECT_EQ(MakeSchema().Load("", {"srv.high=94"})->GetInt("srv.high"), 94);
+}
 
 TEST(ConfFile, MissingSaysThePath) {
   const test::TempDir dir;
   const Status status = MakeSchema().Load(dir.File("none.conf"), {}).status();
   EXPECT_EQ(status.code(), Code::kConfig);
-  EXPECT_EQ(status.message(), dir.File("none.conf") + ": cannot open the configuration file: No such file or directory");
+  EXPECT_EQ(
+      status.message(),
+      dir.File("none.conf") + ": cannot open the configuration file: No such file or directory");
 }
 
 TEST(ConfFile, SymbolicLinkIsRefused) {
@@ -237,9 +259,11 @@ TEST(ConfFile, SymbolicLinkIsRefused) {
 
 TEST(ConfFile, OnlyRegularFilesAndNoWaitingOnPipes) {
   const test::TempDir dir;
-  EXPECT_EQ(MakeSchema().Load(dir.path(), {}).status().message(), dir.path() + ": is not a regular file");
+  EXPECT_EQ(MakeSchema().Load(dir.path(), {}).status().message(),
+            dir.path() + ": is not a regular file");
   ASSERT_EQ(mkfifo(dir.File("pipe").c_str(), 0600), 0);
-  EXPECT_EQ(MakeSchema().Load(dir.File("pipe"), {}).status().message(), dir.File("pipe") + ": is not a regular file");
+  EXPECT_EQ(MakeSchema().Load(dir.File("pipe"), {}).status().message(),
+            dir.File("pipe") + ": is not a regular file");
 }
 
 TEST(ConfFile, OverTenMegabytesIsRefused) {
@@ -255,7 +279,8 @@ TEST(Dump, ConfOfDefaultsLoadsAsDefaultsWithoutAWarning) {
   EXPECT_THAT(values->warnings(), IsEmpty());
   const Values defaults = Good("");
   for (const Setting& setting : schema.settings()) {
-    EXPECT_EQ(values->GetString(setting.names[0]), defaults.GetString(setting.names[0])) << setting.names[0];
+    EXPECT_EQ(values->GetString(setting.names[0]), defaults.GetString(setting.names[0]))
+        << setting.names[0];
     EXPECT_TRUE(values->IsSet(setting.names[0])) << setting.names[0];
   }
 }
@@ -268,7 +293,8 @@ TEST(Dump, DocNamesKeyRangeDefaultAliasAndNote) {
 }
 
 TEST(NearestName, FindsSwapsMissesAndExtras) {
-  const std::vector<std::string> known = {"ock.mmc.evict_threshold_high", "ock.mmc.evict_threshold_low", "ock.mmc.log_path"};
+  const std::vector<std::string> known = {"ock.mmc.evict_threshold_high",
+                                          "ock.mmc.evict_threshold_low", "ock.mmc.log_path"};
   EXPECT_EQ(NearestName("ock.mmc.evict_treshold_high", known), "ock.mmc.evict_threshold_high");
   EXPECT_EQ(NearestName("ock.mmc.evict_threshold_lwo", known), "ock.mmc.evict_threshold_low");
   EXPECT_EQ(NearestName("mmc.log_path", known), "ock.mmc.log_path");

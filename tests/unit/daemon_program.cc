@@ -1,4 +1,5 @@
-// A daemon that does nothing, for daemon_test: DaemonMain around a Start that works, fails or hangs, as test.start says.
+// A daemon that does nothing, for daemon_test: DaemonMain around a Start that works, fails or
+// hangs, as test.start says.
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -18,7 +19,8 @@ class TestDaemon final : public mmc::runtime::Daemon {
 
   Status Start() override {
     if (start_ == "fail") return Status(Code::kIo, "address 127.0.0.1:5000 is in use");
-    if (start_ == "wrong") return Status(Code::kConfig, "test.start = wrong: must be something else");
+    if (start_ == "wrong")
+      return Status(Code::kConfig, "test.start = wrong: must be something else");
     if (start_ == "hang") {
       std::puts("hanging");
       std::fflush(stdout);
@@ -44,12 +46,18 @@ class TestDaemon final : public mmc::runtime::Daemon {
 
 int main(int argc, char** argv) {
   std::vector<mmc::config::Setting> settings = mmc::config::LogSettings();
-  settings.push_back(mmc::config::Enum("test.start", "ok", {"ok", "fail", "wrong", "hang"}, "What Start does."));
+  settings.push_back(
+      mmc::config::Enum("test.start", "ok", {"ok", "fail", "wrong", "hang"}, "What Start does."));
   const mmc::config::Schema schema("mmc_test_daemon", settings, {});
   const mmc::runtime::DaemonSpec spec{
-      "mmc_test_daemon", "a daemon for tests", "MMC_TEST_CONFIG_PATH", "mmc-test", schema,
+      "mmc_test_daemon",
+      "a daemon for tests",
+      "MMC_TEST_CONFIG_PATH",
+      "mmc-test",
+      schema,
       [](const mmc::config::Values& values) -> mmc::Result<std::unique_ptr<mmc::runtime::Daemon>> {
-        return std::unique_ptr<mmc::runtime::Daemon>(new TestDaemon(values.GetString("test.start")));
+        return std::unique_ptr<mmc::runtime::Daemon>(
+            new TestDaemon(values.GetString("test.start")));
       }};
   return mmc::runtime::DaemonMain(argc, argv, spec);
 }

@@ -1,4 +1,5 @@
-// DaemonMain as its users see it: flags, exit codes, the one line on stderr, signals, readiness, log files.
+// DaemonMain as its users see it: flags, exit codes, the one line on stderr, signals, readiness,
+// log files.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -27,7 +28,8 @@ long Lines(const std::string& text) { return std::count(text.begin(), text.end()
 // What systemd would listen on.
 class NotifySocket {
  public:
-  explicit NotifySocket(const std::string& name) : fd_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+  explicit NotifySocket(const std::string& name)
+      : fd_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, name.data(), name.size());
@@ -81,8 +83,8 @@ TEST(Daemon, WrongConfigurationIsOneLineAndExitTwo) {
   const std::string path = dir.Write("a.conf", "\ntest.start = perhaps\n");
   Child child({kProgram, "--config=" + path});
   EXPECT_EQ(child.Wait(), 2);
-  EXPECT_EQ(child.err_text,
-            "mmc_test_daemon: " + path + ":2: test.start = perhaps: must be one of ok, fail, wrong, hang\n");
+  EXPECT_EQ(child.err_text, "mmc_test_daemon: " + path +
+                                ":2: test.start = perhaps: must be one of ok, fail, wrong, hang\n");
 }
 
 TEST(Daemon, WrongConfigurationFoundAtStartIsExitTwoToo) {
@@ -110,8 +112,11 @@ TEST(Daemon, TakesTheFileOfTheEnvironmentAndTheFlagBeforeIt) {
 }
 
 TEST(Daemon, WrongFlagsAreExitTwo) {
-  for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
-           {kProgram, "--confg", "x"}, {kProgram, "--set"}, {kProgram, "stray"}, {kProgram, "--set", "a.b=1"}}) {
+  for (const std::vector<std::string>& args :
+       std::vector<std::vector<std::string>>{{kProgram, "--confg", "x"},
+                                             {kProgram, "--set"},
+                                             {kProgram, "stray"},
+                                             {kProgram, "--set", "a.b=1"}}) {
     Child child(args);
     EXPECT_EQ(child.Wait(), 2) << args[1];
     EXPECT_EQ(Lines(child.err_text), 1) << child.err_text;
@@ -128,8 +133,9 @@ TEST(Daemon, HelpShowsOnlyItsOwnFlags) {
 }
 
 TEST(Daemon, DumpsAndVersionGoToStdout) {
-  for (const auto& [flag, text] : {std::pair("--dump-conf", "test.start = ok"), std::pair("--dump-doc", "| `test.start` |"),
-                                   std::pair("--version", "mmc_test_daemon ")}) {
+  for (const auto& [flag, text] :
+       {std::pair("--dump-conf", "test.start = ok"), std::pair("--dump-doc", "| `test.start` |"),
+        std::pair("--version", "mmc_test_daemon ")}) {
     Child child({kProgram, flag});
     EXPECT_EQ(child.Wait(), 0) << flag;
     EXPECT_THAT(child.out_text, HasSubstr(text));
@@ -140,7 +146,8 @@ TEST(Daemon, DumpsAndVersionGoToStdout) {
 TEST(Daemon, LogsWarningsIntoTheFileAndNothingToStderr) {
   const test::TempDir dir;
   const NotifySocket ready(dir.File("notify"));
-  Child child({kProgram, "--config", dir.Write("a.conf", "test.strat = ok\n"), "--set", "ock.mmc.log_path=" + dir.path()},
+  Child child({kProgram, "--config", dir.Write("a.conf", "test.strat = ok\n"), "--set",
+               "ock.mmc.log_path=" + dir.path()},
               {{"NOTIFY_SOCKET", dir.File("notify")}});
   ASSERT_EQ(ready.Receive(), "READY=1");
   child.Signal(SIGTERM);
@@ -154,8 +161,8 @@ TEST(Daemon, LogsWarningsIntoTheFileAndNothingToStderr) {
 TEST(Daemon, LogLevelDropsWhatIsLessSevere) {
   const test::TempDir dir;
   const NotifySocket ready(dir.File("notify"));
-  Child child({kProgram, "--config", dir.Write("a.conf", "test.strat = ok\n"), "--set", "ock.mmc.log_path=" + dir.path(),
-               "--set", "ock.mmc.log_level=WARN"},
+  Child child({kProgram, "--config", dir.Write("a.conf", "test.strat = ok\n"), "--set",
+               "ock.mmc.log_path=" + dir.path(), "--set", "ock.mmc.log_level=WARN"},
               {{"NOTIFY_SOCKET", dir.File("notify")}});
   ASSERT_EQ(ready.Receive(), "READY=1");
   child.Signal(SIGTERM);
@@ -186,7 +193,8 @@ TEST(Daemon, TellsSystemdWhenItIsReadyAndWhenItStops) {
 }
 
 TEST(DaemonFlags, BothSpellingsAndOrder) {
-  const Result<DaemonFlags> flags = ParseDaemonFlags({"--set", "a=1", "--set=a=2", "--config=x.conf"});
+  const Result<DaemonFlags> flags =
+      ParseDaemonFlags({"--set", "a=1", "--set=a=2", "--config=x.conf"});
   ASSERT_TRUE(flags.ok());
   EXPECT_EQ(flags->config, "x.conf");
   EXPECT_THAT(flags->overrides, testing::ElementsAre("a=1", "a=2"));

@@ -1,4 +1,7 @@
-// Log files: rotation by size and by count, sharing a folder, and silence in processes that never asked for logs.
+// Log files: rotation by size and by count, sharing a folder, and silence in processes that never
+// asked for logs.
+#include "common/obs/log.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -12,7 +15,6 @@
 #include <thread>
 #include <vector>
 
-#include "common/obs/log.h"
 #include "common/obs/rotating_file.h"
 #include "tests/unit/temp_dir.h"
 
@@ -42,10 +44,14 @@ TEST(RotatingFile, KeepsSoManyFilesOfSoManyBytes) {
   ASSERT_NE(file, nullptr);
   for (int i = 0; i < 20; ++i) file->Write(std::string(39, static_cast<char>('a' + i)) + "\n");
   EXPECT_THAT(LogFiles(dir.path()), ElementsAre("svc.log", "svc.log.1", "svc.log.2"));
-  // Two lines of 40 bytes fit into 100: the newest are in svc.log, those before in svc.log.1, and so on.
-  EXPECT_EQ(test::ReadFile(dir.File("svc.log")), std::string(39, 's') + "\n" + std::string(39, 't') + "\n");
-  EXPECT_EQ(test::ReadFile(dir.File("svc.log.1")), std::string(39, 'q') + "\n" + std::string(39, 'r') + "\n");
-  EXPECT_EQ(test::ReadFile(dir.File("svc.log.2")), std::string(39, 'o') + "\n" + std::string(39, 'p') + "\n");
+  // Two lines of 40 bytes fit into 100: the newest are in svc.log, those before in svc.log.1, and
+  // so on.
+  EXPECT_EQ(test::ReadFile(dir.File("svc.log")),
+            std::string(39, 's') + "\n" + std::string(39, 't') + "\n");
+  EXPECT_EQ(test::ReadFile(dir.File("svc.log.1")),
+            std::string(39, 'q') + "\n" + std::string(39, 'r') + "\n");
+  EXPECT_EQ(test::ReadFile(dir.File("svc.log.2")),
+            std::string(39, 'o') + "\n" + std::string(39, 'p') + "\n");
 }
 
 TEST(RotatingFile, CountOfOneKeepsOnlyTheCurrent) {
@@ -74,12 +80,13 @@ TEST(RotatingFile, GoesOnWhereTheLastProcessStopped) {
 
 TEST(RotatingFile, SmallerCountRemovesWhatTheLargerOneLeftAndNothingElse) {
   const test::TempDir dir;
-  for (const char* name : {"svc.log.1", "svc.log.2", "svc.log.7", "svc.log.49", "svc.log.x", "other.log.49", "svc.log.9x"}) {
+  for (const char* name : {"svc.log.1", "svc.log.2", "svc.log.7", "svc.log.49", "svc.log.x",
+                           "other.log.49", "svc.log.9x"}) {
     dir.Write(name, "old\n");
   }
   const std::unique_ptr<RotatingFile> file = Open(dir.path(), 100, 3);
-  EXPECT_THAT(LogFiles(dir.path()),
-              ElementsAre("other.log.49", "svc.log", "svc.log.1", "svc.log.2", "svc.log.9x", "svc.log.x"));
+  EXPECT_THAT(LogFiles(dir.path()), ElementsAre("other.log.49", "svc.log", "svc.log.1", "svc.log.2",
+                                                "svc.log.9x", "svc.log.x"));
 }
 
 TEST(RotatingFile, TwoOfOneNameDoNotShareAFile) {
@@ -96,7 +103,8 @@ TEST(RotatingFile, MakesTheFolderAndRefusesALinkInPlaceOfTheFile) {
   const test::TempDir dir;
   EXPECT_NE(Open(dir.File("a/b/c"), 100, 3), nullptr);
   ASSERT_EQ(symlink(dir.Write("precious", "").c_str(), dir.File("svc.log").c_str()), 0);
-  const Result<std::unique_ptr<RotatingFile>> refused = RotatingFile::Open(dir.path(), "svc", 100, 3);
+  const Result<std::unique_ptr<RotatingFile>> refused =
+      RotatingFile::Open(dir.path(), "svc", 100, 3);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.code(), Code::kConfig);
   EXPECT_THAT(refused.status().message(), testing::HasSubstr(dir.File("svc.log")));
@@ -118,7 +126,8 @@ TEST(RotatingFile, LinesOfManyThreadsStayWhole) {
   size_t lines = 0;
   for (const std::string& name : LogFiles(dir.path())) {
     std::istringstream text(test::ReadFile(dir.File(name)));
-    for (std::string line; std::getline(text, line); ++lines) EXPECT_EQ(line, std::string(19, line[0]));
+    for (std::string line; std::getline(text, line); ++lines)
+      EXPECT_EQ(line, std::string(19, line[0]));
   }
   EXPECT_EQ(lines, 400u);
 }
@@ -149,9 +158,11 @@ TEST(LogMacros, WriteLevelsIntoTheFileAfterwards) {
   MMC_LOG(WARNING) << "a warning";
   MMC_LOG(ERROR) << "an error";
   MMC_LOG_DEBUG() << "a detail";
+  VLOG(1) << "a verbose line";
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
   const std::string log = test::ReadFile(dir.File("svc.log"));
-  for (const char* text : {"an information", "a warning", "an error", "a detail"}) {
+  for (const char* text :
+       {"an information", "a warning", "an error", "a detail", "a verbose line"}) {
     const size_t first = log.find(text);
     ASSERT_NE(first, std::string::npos) << text;
     EXPECT_EQ(log.find(text, first + 1), std::string::npos) << text << " was written twice";
