@@ -1,4 +1,5 @@
-// The measuring half of perf/compare: `compare_driver RUN [--flag value]...` prints its figures as one JSON object.
+// The measuring half of perf/compare: `compare_driver RUN [--flag value]...` prints its figures as
+// one JSON object.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -11,7 +12,8 @@ std::string Series::Json() const {
   std::string text = "{";
   for (const auto& [name, values] : rows_) {
     text += (text.size() > 1 ? ", \"" : "\"") + name + "\": [";
-    for (size_t i = 0; i < values.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(values[i]);
+    for (size_t i = 0; i < values.size(); ++i)
+      text += (i == 0 ? "" : ", ") + std::to_string(values[i]);
     text += "]";
   }
   return text + "}";
@@ -22,7 +24,8 @@ Result<Flags> Flags::Parse(int argc, char** argv, int first) {
   for (int i = first; i < argc; i += 2) {
     const std::string_view name = argv[i];
     if (!name.starts_with("--") || i + 1 >= argc) {
-      return Status(Code::kInvalidArgument, "expected --flag value, got '" + std::string(name) + "'");
+      return Status(Code::kInvalidArgument,
+                    "expected --flag value, got '" + std::string(name) + "'");
     }
     flags.values_[std::string(name.substr(2))] = argv[i + 1];
   }
@@ -56,7 +59,9 @@ Status Run(std::string_view what, const Flags& flags, Series* out) {
 int main(int argc, char** argv) {
   using mmc::perf::Flags;
   if (argc < 2) {
-    std::fprintf(stderr, "usage: compare_driver copies|sizes|round-trips|meta|echo-server [--flag value]...\n");
+    std::fprintf(
+        stderr,
+        "usage: compare_driver copies|sizes|round-trips|meta|echo-server [--flag value]...\n");
     return 2;
   }
   const mmc::Result<Flags> flags = Flags::Parse(argc, argv, 2);

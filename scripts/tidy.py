@@ -167,7 +167,7 @@ def cpp_functions(text):
             head_start, head_line = at + 1, None
         elif head_line is None and not char.isspace():
             head_line = line
-        if char == ":" and re.search(r"\b(public|private|protected)\s*$", clean[head_start:at]):
+        if char == ":" and clean[head_start:at].strip() in ("public", "private", "protected"):
             head_start, head_line = at + 1, None
 
 
@@ -233,7 +233,7 @@ def check_shape(tree):
     for name, text in tree.hand_written().items():
         if Path(name).suffix not in CODE_SUFFIXES | {".py", ".proto", ".cmake"}:
             continue
-        if name.endswith(".h") and not text.startswith("//"):
+        if name.endswith(".h") and not text.startswith(("//", "/*")):
             yield f"{name}:1: shape: a header opens with a comment that says what it is"
         if text and not text.endswith("\n"):
             yield f"{name}:{len(text.splitlines())}: shape: no line break at the end of the file"

@@ -1,4 +1,5 @@
-// Values of 8.58 MiB in 122 scattered buffers through the pool, and the same buffers by plain memcpy in between.
+// Values of 8.58 MiB in 122 scattered buffers through the pool, and the same buffers by plain
+// memcpy in between.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -51,8 +52,10 @@ Result<double> PutAll(const Work& work, const cli::Arena& arena, Client& client)
   for (uint32_t slot = 0; slot < work.slots; slot += work.batch) {
     std::vector<std::string> keys;
     std::vector<PutItem> items;
-    for (uint32_t i = slot; i < slot + work.batch && i < work.slots; ++i) keys.push_back(KeyOf(work, i));
-    for (uint32_t i = 0; i < keys.size(); ++i) items.push_back({keys[i], arena.ConstBuffers(slot + i)});
+    for (uint32_t i = slot; i < slot + work.batch && i < work.slots; ++i)
+      keys.push_back(KeyOf(work, i));
+    for (uint32_t i = 0; i < keys.size(); ++i)
+      items.push_back({keys[i], arena.ConstBuffers(slot + i)});
     for (const Status& status : client.Put(items)) MMC_RETURN_IF_ERROR(status);
   }
   return work.Bytes() / SecondsSince(start) / 1e9;
@@ -63,8 +66,10 @@ Result<double> GetAll(const Work& work, const cli::Arena& arena, Client& client)
   for (uint32_t slot = 0; slot < work.slots; slot += work.batch) {
     std::vector<std::string> keys;
     std::vector<GetItem> items;
-    for (uint32_t i = slot; i < slot + work.batch && i < work.slots; ++i) keys.push_back(KeyOf(work, i));
-    for (uint32_t i = 0; i < keys.size(); ++i) items.push_back({.key = keys[i], .buffers = arena.Buffers(slot + i)});
+    for (uint32_t i = slot; i < slot + work.batch && i < work.slots; ++i)
+      keys.push_back(KeyOf(work, i));
+    for (uint32_t i = 0; i < keys.size(); ++i)
+      items.push_back({.key = keys[i], .buffers = arena.Buffers(slot + i)});
     for (const GetResult& result : client.GetInto(items)) MMC_RETURN_IF_ERROR(result.status);
   }
   return work.Bytes() / SecondsSince(start) / 1e9;
@@ -73,7 +78,8 @@ Result<double> GetAll(const Work& work, const cli::Arena& arena, Client& client)
 Status CheckAll(const Work& work, const cli::Arena& arena) {
   for (uint32_t slot = 0; slot < work.slots; ++slot) {
     if (const uint64_t wrong = arena.CountWrong(slot, slot); wrong != 0) {
-      return Status(Code::kCorrupt, std::to_string(wrong) + " wrong bytes in value " + std::to_string(slot));
+      return Status(Code::kCorrupt,
+                    std::to_string(wrong) + " wrong bytes in value " + std::to_string(slot));
     }
   }
   return Status::Ok();
@@ -97,7 +103,8 @@ Status RunCopies(const Flags& flags, Series* out) {
   const bool with_memcpy = flags.Int("memcpy", 1) != 0;
   fabric::SegmentOptions segment;
   segment.size = AlignUp(work.layout.bytes * work.slots, 2_MiB);
-  MMC_ASSIGN_OR_RETURN(const std::shared_ptr<fabric::SegmentMemory> pool, fabric::SegmentMemory::Create(segment));
+  MMC_ASSIGN_OR_RETURN(const std::shared_ptr<fabric::SegmentMemory> pool,
+                       fabric::SegmentMemory::Create(segment));
 
   for (uint64_t round = 0; round <= flags.Int("rounds", 5); ++round) {
     work.prefix = "compare/" + std::to_string(round) + "/";

@@ -1,5 +1,6 @@
-// The meta service alone: batches of 128 keys over its socket, many in flight, with a node that lends space but no bytes.
-// Rates are per second of processor time that the service used, read from /proc.
+// The meta service alone: batches of 128 keys over its socket, many in flight, with a node that
+// lends space but no bytes. Rates are per second of processor time that the service used, read from
+// /proc.
 #include <unistd.h>
 
 #include <atomic>
@@ -43,7 +44,8 @@ double ProcessorSeconds(uint64_t pid) {
 // A node that takes catalog records and throws them away.
 class IdleNode {
  public:
-  static Result<std::unique_ptr<IdleNode>> Join(std::shared_ptr<rpc::Channel> channel, uint64_t segment_bytes) {
+  static Result<std::unique_ptr<IdleNode>> Join(std::shared_ptr<rpc::Channel> channel,
+                                                uint64_t segment_bytes) {
     proto::JoinRequest request;
     request.set_name("idle");
     request.set_incarnation(1 + static_cast<uint64_t>(getpid()));
@@ -55,7 +57,8 @@ class IdleNode {
     segment->set_numa_node(-1);
     proto::JoinReply reply;
     MMC_RETURN_IF_ERROR(channel->Call(proto::kJoin, request, &reply, Deadline()));
-    return std::unique_ptr<IdleNode>(new IdleNode(std::move(channel), reply.node(), request.incarnation()));
+    return std::unique_ptr<IdleNode>(
+        new IdleNode(std::move(channel), reply.node(), request.incarnation()));
   }
 
   ~IdleNode() {
@@ -86,7 +89,8 @@ class IdleNode {
     while (!stopping_) {
       proto::CatalogSyncReply reply;
       if (!channel_->Call(proto::kCatalogSync, request, &reply, Deadline()).ok()) return;
-      if (reply.records_size() > 0) request.set_acked_seq(reply.records(reply.records_size() - 1).seq());
+      if (reply.records_size() > 0)
+        request.set_acked_seq(reply.records(reply.records_size() - 1).seq());
       *request.mutable_fenced_sessions() = reply.fence_sessions();
     }
   }
@@ -140,7 +144,9 @@ class Window {
   Status status_ MMC_GUARDED_BY(mutex_);
 };
 
-std::string KeyOf(uint64_t number) { return "model-a/block/0123456789abcdef/" + std::to_string(number); }
+std::string KeyOf(uint64_t number) {
+  return "model-a/block/0123456789abcdef/" + std::to_string(number);
+}
 
 void AddKeys(uint64_t first, proto::KeyList* list) {
   for (uint64_t i = first; i < first + kBatch; ++i) proto::AppendKey(KeyOf(i), list);
@@ -151,7 +157,8 @@ class MetaLoad {
   MetaLoad(std::shared_ptr<rpc::Channel> channel, uint64_t session, uint64_t pid, int depth)
       : channel_(std::move(channel)), session_(session), pid_(pid), depth_(depth) {}
 
-  // Start and commit of keys [first, first + count): objects per second of the service's processor time.
+  // Start and commit of keys [first, first + count): objects per second of the service's processor
+  // time.
   Result<double> Put(uint64_t first, uint64_t count, double* per_second) {
     Window window(depth_);
     const double cpu = ProcessorSeconds(pid_);
@@ -162,10 +169,11 @@ class MetaLoad {
       request.set_session(session_);
       AddKeys(at, request.mutable_keys());
       request.mutable_sizes()->Resize(kBatch, kValueBytes);
-      channel_->CallAsync(proto::kPutStart, request, Deadline(),
-                          [this, &window](Status status, std::shared_ptr<proto::PutStartReply> reply) {
-                            Commit(std::move(status), *reply, &window);
-                          });
+      channel_->CallAsync(
+          proto::kPutStart, request, Deadline(),
+          [this, &window](Status status, std::shared_ptr<proto::PutStartReply> reply) {
+            Commit(std::move(status), *reply, &window);
+          });
     }
     MMC_RETURN_IF_ERROR(window.Drain());
     *per_second = static_cast<double>(count) / SecondsSince(start);
@@ -184,7 +192,9 @@ class MetaLoad {
     for (uint64_t at = 0; at < count; at += kBatch) {
       window.Enter();
       channel_->CallAsync(method, requests[at / kBatch % requests.size()], Deadline(),
-                          [&window](Status status, const std::shared_ptr<typename M::Reply>&) { window.Leave(status); });
+                          [&window](Status status, const std::shared_ptr<typename M::Reply>&) {
+                            window.Leave(status);
+                          });
     }
     MMC_RETURN_IF_ERROR(window.Drain());
     *per_second = static_cast<double>(count) / SecondsSince(start);
@@ -201,7 +211,9 @@ class MetaLoad {
     request.set_session(session_);
     *request.mutable_grant() = granted.grant();
     channel_->CallAsync(proto::kPutCommit, request, Deadline(),
-                        [window](Status done, const std::shared_ptr<proto::PutCommitReply>&) { window->Leave(done); });
+                        [window](Status done, const std::shared_ptr<proto::PutCommitReply>&) {
+                          window->Leave(done);
+                        });
   }
 
   const std::shared_ptr<rpc::Channel> channel_;
@@ -216,7 +228,8 @@ class MetaLoad {
 Status RunMetaService(const Flags& flags, Series* out) {
   rpc::ChannelOptions options;
   options.url = flags.Text("meta", "tcp://127.0.0.1:5000");
-  MMC_ASSIGN_OR_RETURN(const std::shared_ptr<rpc::Channel> node_channel, rpc::MakeTcpChannel(options));
+  MMC_ASSIGN_OR_RETURN(const std::shared_ptr<rpc::Channel> node_channel,
+                       rpc::MakeTcpChannel(options));
   MMC_ASSIGN_OR_RETURN(const std::shared_ptr<rpc::Channel> channel, rpc::MakeTcpChannel(options));
   const uint64_t keys = flags.Int("keys", 1 << 20);
   MMC_ASSIGN_OR_RETURN(const std::unique_ptr<IdleNode> node,
@@ -225,7 +238,8 @@ Status RunMetaService(const Flags& flags, Series* out) {
   open.set_client_name("compare");
   proto::OpenSessionReply session;
   MMC_RETURN_IF_ERROR(channel->Call(proto::kOpenSession, open, &session, Deadline()));
-  MetaLoad load(channel, session.session(), flags.Int("pid", 0), static_cast<int>(flags.Int("depth", 16)));
+  MetaLoad load(channel, session.session(), flags.Int("pid", 0),
+                static_cast<int>(flags.Int("depth", 16)));
   double rate = 0;
   for (uint64_t round = 0; round < flags.Int("rounds", 5); ++round) {
     const proto::SessionHeartbeatRequest alive = [&] {
@@ -245,7 +259,8 @@ Status RunMetaService(const Flags& flags, Series* out) {
     out->Add("exists_per_core", exists);
     out->Add("exists_per_second", rate);
     proto::RemoveManyReply removed;
-    MMC_RETURN_IF_ERROR(channel->Call(proto::kRemoveAll, proto::RemoveAllRequest(), &removed, Deadline()));
+    MMC_RETURN_IF_ERROR(
+        channel->Call(proto::kRemoveAll, proto::RemoveAllRequest(), &removed, Deadline()));
   }
   return Status::Ok();
 }

@@ -1,4 +1,5 @@
-// One small call at a time: `exists` of one key through the client, and 64 bytes through a bare Asio echo, in turns.
+// One small call at a time: `exists` of one key through the client, and 64 bytes through a bare
+// Asio echo, in turns.
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,8 +28,8 @@ asio::awaitable<void> Echo(tcp::socket socket) {
     const auto [read_error, bytes] =
         co_await socket.async_read_some(asio::buffer(data), asio::as_tuple(asio::use_awaitable));
     if (read_error) co_return;
-    const auto [write_error, written] =
-        co_await asio::async_write(socket, asio::buffer(data, bytes), asio::as_tuple(asio::use_awaitable));
+    const auto [write_error, written] = co_await asio::async_write(
+        socket, asio::buffer(data, bytes), asio::as_tuple(asio::use_awaitable));
     if (write_error) co_return;
   }
 }
@@ -43,7 +44,8 @@ asio::awaitable<void> Accept(tcp::acceptor& acceptor) {
 }
 
 double MedianMicros(std::vector<double>& micros) {
-  std::nth_element(micros.begin(), micros.begin() + static_cast<std::ptrdiff_t>(micros.size() / 2), micros.end());
+  std::nth_element(micros.begin(), micros.begin() + static_cast<std::ptrdiff_t>(micros.size() / 2),
+                   micros.end());
   return micros[micros.size() / 2];
 }
 
@@ -78,7 +80,8 @@ Status RunEchoServer() {
   asio::co_spawn(io, Accept(acceptor), asio::detached);
   asio::posix::stream_descriptor input(io, dup(STDIN_FILENO));
   std::array<char, 1> byte;
-  input.async_read_some(asio::buffer(byte), [&io](const boost::system::error_code&, size_t) { io.stop(); });
+  input.async_read_some(asio::buffer(byte),
+                        [&io](const boost::system::error_code&, size_t) { io.stop(); });
   std::fprintf(stderr, "%u\n", acceptor.local_endpoint().port());
   io.run();
   return Status::Ok();
@@ -92,7 +95,8 @@ Status RunRoundTrips(const Flags& flags, Series* out) {
   asio::io_context io;
   tcp::socket socket(io);
   boost::system::error_code error;
-  socket.connect({asio::ip::address_v4::loopback(), static_cast<uint16_t>(flags.Int("echo-port", 0))}, error);
+  socket.connect(
+      {asio::ip::address_v4::loopback(), static_cast<uint16_t>(flags.Int("echo-port", 0))}, error);
   if (error) return Status(Code::kUnavailable, "echo server: " + error.message());
   socket.set_option(tcp::no_delay(true));
   for (uint64_t round = 0; round <= flags.Int("rounds", 5); ++round) {

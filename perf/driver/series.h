@@ -1,4 +1,5 @@
-// What a comparison run hands back: named series of figures, one figure per round, printed as one JSON object.
+// What a comparison run hands back: named series of figures, one figure per round, printed as one
+// JSON object.
 //
 // Thread safety: none. Ownership: values.
 #pragma once
@@ -41,10 +42,12 @@ class Flags {
 };
 
 // The runs. Each answers OK and fills `out`, or says what went wrong.
-Status RunCopies(const Flags& flags, Series* out);       // values of 8.58 MiB in 122 buffers, against memcpy
-Status RunSizes(const Flags& flags, Series* out);        // 4 KiB .. 8 MiB, against a Redis server
-Status RunRoundTrips(const Flags& flags, Series* out);   // one small call, against a bare Asio echo
-Status RunMetaService(const Flags& flags, Series* out);  // batched lookups and puts at the meta service
-Status RunEchoServer();                                  // prints its port, serves until stdin ends
+Status RunCopies(const Flags& flags,
+                 Series* out);  // values of 8.58 MiB in 122 buffers, against memcpy
+Status RunSizes(const Flags& flags, Series* out);       // 4 KiB .. 8 MiB, against a Redis server
+Status RunRoundTrips(const Flags& flags, Series* out);  // one small call, against a bare Asio echo
+Status RunMetaService(const Flags& flags,
+                      Series* out);  // batched lookups and puts at the meta service
+Status RunEchoServer();              // prints its port, serves until stdin ends
 
 }  // namespace mmc::perf

@@ -1,4 +1,5 @@
 // Values of one buffer, one at a time, through the pool and through a Redis server, in turns.
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -6,7 +7,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <arpa/inet.h>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -24,7 +24,8 @@ struct Size {
   size_t bytes;
   int count;
 };
-constexpr Size kSizes[] = {{"4KiB", 4096, 3000}, {"64KiB", 65536, 2000}, {"1MiB", 1 << 20, 200}, {"8MiB", 8 << 20, 40}};
+constexpr Size kSizes[] = {
+    {"4KiB", 4096, 3000}, {"64KiB", 65536, 2000}, {"1MiB", 1 << 20, 200}, {"8MiB", 8 << 20, 40}};
 
 // A blocking client of the Redis protocol, just SET and GET.
 class Redis {
@@ -53,8 +54,8 @@ class Redis {
   }
 
   Status Set(const std::string& key, const std::vector<std::byte>& value) {
-    std::string head = "*3\r\n$3\r\nSET\r\n$" + std::to_string(key.size()) + "\r\n" + key + "\r\n$" +
-                       std::to_string(value.size()) + "\r\n";
+    std::string head = "*3\r\n$3\r\nSET\r\n$" + std::to_string(key.size()) + "\r\n" + key +
+                       "\r\n$" + std::to_string(value.size()) + "\r\n";
     char tail[] = "\r\n";
     iovec parts[3] = {{head.data(), head.size()},
                       {const_cast<std::byte*>(value.data()), value.size()},
@@ -62,11 +63,14 @@ class Redis {
     MMC_RETURN_IF_ERROR(SendAll(parts));
     char answer[5];
     MMC_RETURN_IF_ERROR(ReadAll(answer, sizeof(answer)));
-    return std::memcmp(answer, "+OK\r\n", 5) == 0 ? Status::Ok() : Status(Code::kMalformed, "redis did not say +OK");
+    return std::memcmp(answer, "+OK\r\n", 5) == 0
+               ? Status::Ok()
+               : Status(Code::kMalformed, "redis did not say +OK");
   }
 
   Status Get(const std::string& key, std::vector<std::byte>* value) {
-    std::string request = "*2\r\n$3\r\nGET\r\n$" + std::to_string(key.size()) + "\r\n" + key + "\r\n";
+    std::string request =
+        "*2\r\n$3\r\nGET\r\n$" + std::to_string(key.size()) + "\r\n" + key + "\r\n";
     iovec parts[3] = {{request.data(), request.size()}, {nullptr, 0}, {nullptr, 0}};
     MMC_RETURN_IF_ERROR(SendAll(parts));
     const std::string expected = "$" + std::to_string(value->size()) + "\r\n";
@@ -80,7 +84,8 @@ class Redis {
 
  private:
   Status Connect(const sockaddr* address, socklen_t length) {
-    if (fd_ < 0 || connect(fd_, address, length) != 0) return ErrnoStatus("connect to redis", errno);
+    if (fd_ < 0 || connect(fd_, address, length) != 0)
+      return ErrnoStatus("connect to redis", errno);
     return Status::Ok();
   }
 
@@ -140,8 +145,12 @@ Store PoolStore(std::string name, Client& client) {
 
 Store RedisStore(std::string name, Redis& redis) {
   return {std::move(name),
-          [&redis](const std::string& key, const std::vector<std::byte>& value) { return redis.Set(key, value); },
-          [&redis](const std::string& key, std::vector<std::byte>* value) { return redis.Get(key, value); },
+          [&redis](const std::string& key, const std::vector<std::byte>& value) {
+            return redis.Set(key, value);
+          },
+          [&redis](const std::string& key, std::vector<std::byte>* value) {
+            return redis.Get(key, value);
+          },
           {}};
 }
 
@@ -150,7 +159,8 @@ Status Measure(const Store& store, const Size& size, bool keep, uint64_t round, 
   std::vector<std::byte> value(size.bytes);
   std::vector<std::byte> back(size.bytes);
   cli::FillValue(size.bytes, 0, value);
-  const std::string prefix = std::string("sizes/") + size.name + "/" + (store.forget ? std::to_string(round) : "") + "/";
+  const std::string prefix =
+      std::string("sizes/") + size.name + "/" + (store.forget ? std::to_string(round) : "") + "/";
   std::vector<std::string> keys;
   for (int i = 0; i < size.count; ++i) keys.push_back(prefix + std::to_string(i));
   TimePoint start = Clock::Real().Now();
@@ -184,11 +194,13 @@ Status RunSizes(const Flags& flags, Series* out) {
   Redis redis_unix;
   MMC_RETURN_IF_ERROR(redis_tcp.ConnectTcp(static_cast<uint16_t>(flags.Int("redis-port", 6379))));
   MMC_RETURN_IF_ERROR(redis_unix.ConnectUnix(flags.Text("redis-socket", "")));
-  const Store stores[] = {PoolStore("shm", *shm), PoolStore("tcp", *tcp), PoolStore("cached", *cached),
-                          RedisStore("redis_tcp", redis_tcp), RedisStore("redis_unix", redis_unix)};
+  const Store stores[] = {PoolStore("shm", *shm), PoolStore("tcp", *tcp),
+                          PoolStore("cached", *cached), RedisStore("redis_tcp", redis_tcp),
+                          RedisStore("redis_unix", redis_unix)};
   for (uint64_t round = 0; round <= flags.Int("rounds", 5); ++round) {
     for (const Size& size : kSizes) {
-      for (const Store& store : stores) MMC_RETURN_IF_ERROR(Measure(store, size, round > 0, round, out));
+      for (const Store& store : stores)
+        MMC_RETURN_IF_ERROR(Measure(store, size, round > 0, round, out));
     }
   }
   return Status::Ok();

@@ -191,6 +191,12 @@ class Cluster:
         assert done.returncode == expect, f"mmc {args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
+    def bench(self, words, **kwargs):
+        return self.cli_json("bench", *words.split(), **kwargs)
+
+    def bench_start(self, words):
+        return self.cli_start("--json", "bench", *words.split())
+
     def cli_start(self, *args):
         """The CLI in the background; ended with the cluster."""
         process = subprocess.Popen([str(BIN / "mmc"), "--meta", self.meta.url, *map(str, args)],

@@ -13,7 +13,7 @@ def pytest_configure(config):
     del config
     for name in (META, LOCAL, "mmc"):
         if not (BIN / name).is_file():
-            raise pytest.UsageError(f"{BIN / name} is not there: build it, or set MMC_BIN_DIR to the folder with the programs")
+            raise pytest.UsageError(f"{BIN / name} is not there: build it, or set MMC_BIN_DIR to its folder")
 
 
 @pytest.hookimpl(hookwrapper=True)

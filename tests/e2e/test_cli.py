@@ -96,8 +96,7 @@ def test_rm_all_and_ls_of_nothing(cluster):
 
 def test_ls_pages_through_everything(cluster):
     cluster.start(nodes=1, dram="64MB")
-    result = cluster.cli_json("bench", "--op", "put", "--value-size", "100", "--keys", "3000", "--count", "3000", "--batch", "500",
-                              "--key-prefix", "many/", "--keep")
+    result = cluster.bench("--op put --value-size 100 --keys 3000 --count 3000 --batch 500 --key-prefix many/ --keep")
     assert result["errors"] == {}
     listed = cluster.cli_json("ls", "many/")
     assert listed["count"] == 3000 and listed["more"] is False
@@ -205,8 +204,8 @@ def test_doctor(shared_cluster):
 
 def test_bench_json(shared_cluster):
     for op in ("put", "get", "exists", "mixed"):
-        result = shared_cluster.cli_json("bench", "--op", op, "--value-size", "64KB", "--buffers", "7", "--keys", "50",
-                                         "--count", "200", "--batch", "4", "--threads", "2", "--verify")
+        result = shared_cluster.bench(f"--op {op} --value-size 64KB --buffers 7 --keys 50 --count 200 --batch 4 "
+                                      "--threads 2 --verify")
         assert result["op"] == op and result["errors"] == {}
         assert result["wrong_bytes"] == 0 and result["stale_values"] == 0
         assert result["ops"] >= 200
@@ -217,8 +216,7 @@ def test_bench_json(shared_cluster):
 
 
 def test_bench_stopped_by_ctrl_c_prints_its_summary(shared_cluster):
-    bench = shared_cluster.cli_start("--json", "bench", "--op", "put", "--value-size", "16KB", "--keys", "20",
-                                     "--duration", "60s")
+    bench = shared_cluster.bench_start("--op put --value-size 16KB --keys 20 --duration 60s")
     before = shared_cluster.cli_json("status")["puts"]
     eventually(lambda: shared_cluster.cli_json("status")["puts"] > before + 50, "the bench to write")
     bench.send_signal(signal.SIGINT)
@@ -247,7 +245,7 @@ def test_a_pool_inside_the_process(tmp_path):
     value = tmp_path / "value"
     value.write_bytes(b"x" * 1000)
     assert run_program("mmc", "--meta", "local://?dram=64MB", "put", "k", value).returncode == 0
-    done = run_program("mmc", "--json", "bench", "--pool", "64MB", "--op", "mixed", "--value-size", "256KB", "--keys", "100",
-                       "--count", "500", "--verify")
+    words = "--json bench --pool 64MB --op mixed --value-size 256KB --keys 100 --count 500 --verify"
+    done = run_program("mmc", *words.split())
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["wrong_bytes"] == 0

@@ -42,8 +42,7 @@ def test_reads_survive_kill_9_of_a_node_mid_workload(cluster, same_host):
     cluster.start(nodes=2, meta_settings=SHORT_TIMES, local_settings=local_settings)
     put_all(cluster, replicas=2)
     before = cluster.counters()
-    bench = cluster.cli_start("--json", "bench", "--op", "get", "--value-size", "64KB", "--replicas", "2", "--threads", "2",
-                              "--keys", "100", "--duration", "4s", "--verify")
+    bench = cluster.bench_start("--op get --value-size 64KB --replicas 2 --threads 2 --keys 100 --duration 4s --verify")
     # The bench is at work once its lookups show at the service.
     eventually(lambda: lookups(cluster.counters()) > lookups(before) + 100, "the bench to read")
     cluster.locals[0].kill()
@@ -145,8 +144,7 @@ def test_calls_without_a_meta_service_end_with_3(cluster):
 
 def test_a_killed_writer_leaves_nothing_behind(cluster):
     cluster.start(nodes=1, meta_settings=SHORT_TIMES)
-    bench = cluster.cli_start("bench", "--op", "put", "--value-size", "256KB", "--threads", "2", "--keys", "50",
-                              "--duration", "30s")
+    bench = cluster.bench_start("--op put --value-size 256KB --threads 2 --keys 50 --duration 30s")
     eventually(lambda: cluster.cli_json("status")["puts"] > 50, "the bench to write")
     bench.kill()
     bench.communicate(timeout=30)

@@ -42,7 +42,8 @@ def test_dumped_conf_starts_daemons(cluster):
     meta_conf = cluster.folder / "meta.conf"
     meta_conf.write_text(run_program(META, "--dump-conf").stdout, encoding="utf-8")
     meta.conf = meta_conf
-    meta.args = ["--set", f"ock.mmc.meta_service_url={meta.url}", "--set", f"ock.mmc.meta_service.metrics_url={meta.http}"]
+    meta.args = ["--set", f"ock.mmc.meta_service_url={meta.url}",
+                 "--set", f"ock.mmc.meta_service.metrics_url={meta.http}"]
     cluster.meta = meta.start()
     assert "unknown key" not in meta.stderr()
     local = Local(cluster.folder / "local", meta.url, "by-dump")

@@ -14,15 +14,16 @@ MAKE_TRACE = ROOT / "scripts" / "make_trace"
 
 
 def make_trace(path, *args):
-    done = subprocess.run([sys.executable, str(MAKE_TRACE), *map(str, args)], capture_output=True, text=True, timeout=60,
-                          env=clean_environment(), check=True)
+    done = subprocess.run([sys.executable, str(MAKE_TRACE), *map(str, args)], capture_output=True, text=True,
+                          timeout=60, env=clean_environment(), check=True)
     path.write_text(done.stdout, encoding="utf-8")
     return path
 
 
 def hand_made(path, requests):
-    path.write_text("".join(json.dumps({"timestamp": i, "input_length": 512 * len(ids), "output_length": 1, "hash_ids": ids})
-                            + "\n" for i, ids in enumerate(requests)), encoding="utf-8")
+    rows = [{"timestamp": number, "input_length": 512 * len(ids), "output_length": 1, "hash_ids": ids}
+            for number, ids in enumerate(requests)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
@@ -78,8 +79,7 @@ def test_wrong_traces_name_file_and_line(cluster, tmp_path):
 def test_bench_verifies_the_layout_of_a_real_model(cluster, settings):
     cluster.start(nodes=2, dram="128MB", local_settings=settings,
                   meta_settings={"ock.mmc.meta.lease_milliseconds": "100"})
-    result = cluster.cli_json("bench", "--op", "mixed", "--layout", "deepseek", "--keys", "40", "--count", "300",
-                              "--threads", "2", "--verify", timeout=120)
+    result = cluster.bench("--op mixed --layout deepseek --keys 40 --count 300 --threads 2 --verify", timeout=120)
     assert result["buffers"] == 122 and result["value_bytes"] == 61 * (128 + 16) * 1024
     assert result["wrong_bytes"] == 0 and result["stale_values"] == 0 and result["errors"] == {}
     assert result["verified_values"] > 0

@@ -24,7 +24,8 @@ def long_function(lines):
 
 
 def long_constructor(lines):
-    return ("// L.\nnamespace mmc {\nclass L {\n public:\n  L() : a_{1}, b_(2) {\n" + "    G();\n" * (lines - 2) + "  }\n};\n}\n")
+    return ("// L.\nnamespace mmc {\nclass L {\n public:\n  L() : a_{1}, b_(2) {\n" + "    G();\n" * (lines - 2) +
+            "  }\n};\n}\n")
 
 
 BAD = {
@@ -56,7 +57,9 @@ NOT_A_FUNCTION = {
     "table": "namespace mmc {\nconst int kTable[] = {\n" + "  1,\n" * 100 + "};\n}\n",
     "enum": "namespace mmc {\nenum class E : int {\n" + "".join(f"  k{i},\n" for i in range(100)) + "};\n}\n",
     "class": "namespace mmc {\nclass C final : public D {\n" + "  int F() { return 1; }\n" * 100 + "};\n}\n",
-    "template class": "template <typename T, int N = 3>\nstruct S {\n" + "  int F(int a = 3) { return a; }\n" * 90 + "};\n",
+    "derived class": "class T : public ::testing::Test {\n public:\n" + "  int F() { return 1; }\n" * 100 + "};\n",
+    "template class": "template <typename T, int N = 3>\nstruct S {\n" + "  int F(int a = 3) { return a; }\n" * 90 +
+                      "};\n",
     "braces in text": 'void F() { G("{", \'{\'); }  // {\n/* { */\n' + "int x;\n" * 90 + 'auto t = R"({)";\n',
 }
 

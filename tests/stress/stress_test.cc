@@ -1,7 +1,8 @@
-// Goal: no reader ever sees a byte that the value's writer did not write, whatever happens around it.
-// Method: a meta service and two nodes in this process, reached over sockets and shared memory; small pools that evict
-// all the time, leases of a few milliseconds, and writers, readers and removers on the same few keys through clients of
-// every kind. A value names its key and version in its first bytes, and every byte behind them follows from those.
+// Goal: no reader ever sees a byte that the value's writer did not write, whatever happens around
+// it. Method: a meta service and two nodes in this process, reached over sockets and shared memory;
+// small pools that evict all the time, leases of a few milliseconds, and writers, readers and
+// removers on the same few keys through clients of every kind. A value names its key and version in
+// its first bytes, and every byte behind them follows from those.
 //
 // MMC_STRESS_SECONDS sets how long (default 20).
 #include <gtest/gtest.h>
@@ -61,10 +62,13 @@ std::string WhatIsWrong(uint64_t key, std::span<const std::byte> value) {
   if (value.size() < kHeadBytes) return "only " + std::to_string(value.size()) + " bytes";
   std::memcpy(&head, value.data(), kHeadBytes);
   if (head.key != key) return "the value of key " + std::to_string(head.key);
-  if (head.bytes != value.size() || SizeOf(key, head.version) != value.size()) return "a wrong size";
-  const uint64_t wrong =
-      cli::CountWrongBytes(cli::ValueSeed(KeyOf(key), head.version), kHeadBytes, value.subspan(kHeadBytes));
-  return wrong == 0 ? "" : std::to_string(wrong) + " wrong bytes of version " + std::to_string(head.version);
+  if (head.bytes != value.size() || SizeOf(key, head.version) != value.size())
+    return "a wrong size";
+  const uint64_t wrong = cli::CountWrongBytes(cli::ValueSeed(KeyOf(key), head.version), kHeadBytes,
+                                              value.subspan(kHeadBytes));
+  return wrong == 0
+             ? ""
+             : std::to_string(wrong) + " wrong bytes of version " + std::to_string(head.version);
 }
 
 // Cuts memory into pieces of uneven length, another cut each time.
@@ -184,7 +188,8 @@ void StressTest::Write(Client& client, uint64_t seed) {
     options.replicas = 1 + static_cast<uint32_t>(dice() % 2);
     for (const Status& status : client.Put(items, options)) {
       if (status.ok()) written_.fetch_add(1);
-      const bool expected = status.ok() || status.code() == Code::kExists || status.code() == Code::kBeingWritten;
+      const bool expected =
+          status.ok() || status.code() == Code::kExists || status.code() == Code::kBeingWritten;
       if (!expected) Fault(0, "put", status.ToString());
     }
   }
@@ -202,7 +207,8 @@ void StressTest::ReadWhole(Client& client, uint64_t seed) {
     for (size_t i = 0; i < values.size(); ++i) {
       if (!values[i].ok()) {
         missed_.fetch_add(1);
-        if (values[i].code() != Code::kNotFound) Fault(numbers[i], "get", values[i].status().ToString());
+        if (values[i].code() != Code::kNotFound)
+          Fault(numbers[i], "get", values[i].status().ToString());
         continue;
       }
       const std::string wrong = WhatIsWrong(numbers[i], std::as_bytes(std::span(*values[i])));
@@ -225,14 +231,17 @@ void StressTest::ReadRange(Client& client, uint64_t seed) {
     const GetResult result = client.GetInto({&item, 1}).at(0);
     if (!result.status.ok()) {
       missed_.fetch_add(1);
-      if (result.status.code() != Code::kNotFound) Fault(key, "ranged get", result.status.ToString());
+      if (result.status.code() != Code::kNotFound)
+        Fault(key, "ranged get", result.status.ToString());
       continue;
     }
     Head head{};
     std::memcpy(&head, memory.data(), kHeadBytes);
-    if (head.key != key || head.bytes != result.size) Fault(key, "ranged get", "a head that is not its own");
+    if (head.key != key || head.bytes != result.size)
+      Fault(key, "ranged get", "a head that is not its own");
     const std::span<const std::byte> body = wanted.first(result.bytes).subspan(kHeadBytes);
-    const uint64_t wrong = cli::CountWrongBytes(cli::ValueSeed(name, head.version), kHeadBytes, body);
+    const uint64_t wrong =
+        cli::CountWrongBytes(cli::ValueSeed(name, head.version), kHeadBytes, body);
     if (wrong != 0) Fault(key, "ranged get", std::to_string(wrong) + " wrong bytes");
     ranges_.fetch_add(1);
   }
@@ -282,17 +291,22 @@ TEST_F(StressTest, NoReaderSeesAByteThatWasNotWritten) {
   end_ = Clock::Real().Now() + std::chrono::seconds(seconds != nullptr ? atoi(seconds) : 20);
   std::vector<std::thread> threads;
   uint64_t seed = 1;
-  for (Client* client : {&shm, &shm, &tcp}) threads.emplace_back([=, this, s = seed++] { Write(*client, s); });
-  for (Client* client : {&shm, &tcp, &cached}) threads.emplace_back([=, this, s = seed++] { ReadWhole(*client, s); });
-  for (Client* client : {&tcp, &cached}) threads.emplace_back([=, this, s = seed++] { ReadRange(*client, s); });
+  for (Client* client : {&shm, &shm, &tcp})
+    threads.emplace_back([=, this, s = seed++] { Write(*client, s); });
+  for (Client* client : {&shm, &tcp, &cached})
+    threads.emplace_back([=, this, s = seed++] { ReadWhole(*client, s); });
+  for (Client* client : {&tcp, &cached})
+    threads.emplace_back([=, this, s = seed++] { ReadRange(*client, s); });
   threads.emplace_back([&] { ReadViews(shm, 77); });
   threads.emplace_back([&] { Remove(tcp, 78); });
   for (std::thread& thread : threads) thread.join();
 
   const Result<ClusterStatus> status = shm.Cluster();
   ASSERT_TRUE(status.ok()) << status.status().ToString();
-  std::printf("written %lu, read %lu, ranges %lu, views %lu, absent %lu, removed %lu, evicted %lu\n", written_.load(),
-              read_.load(), ranges_.load(), views_.load(), missed_.load(), removed_.load(), status->evicted_objects);
+  std::printf(
+      "written %lu, read %lu, ranges %lu, views %lu, absent %lu, removed %lu, evicted %lu\n",
+      written_.load(), read_.load(), ranges_.load(), views_.load(), missed_.load(), removed_.load(),
+      status->evicted_objects);
   EXPECT_EQ(faults_.load(), 0u);
   // Every kind of trouble happened, or the run proved nothing.
   EXPECT_GT(written_.load(), 50u);
@@ -305,7 +319,8 @@ TEST_F(StressTest, NoReaderSeesAByteThatWasNotWritten) {
   // Nothing leaks: once all is removed and the leases are over, every byte is free again.
   ASSERT_TRUE(shm.RemoveAll().ok());
   uint64_t used = 1;
-  for (const TimePoint until = Clock::Real().Now() + std::chrono::seconds(20); used != 0 && Clock::Real().Now() < until;) {
+  for (const TimePoint until = Clock::Real().Now() + std::chrono::seconds(20);
+       used != 0 && Clock::Real().Now() < until;) {
     const Result<ClusterStatus> now = shm.Cluster();
     ASSERT_TRUE(now.ok()) << now.status().ToString();
     used = now->used_bytes;
