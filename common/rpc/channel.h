@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
@@ -54,7 +55,7 @@ class Channel {
   }
   template <typename Req, typename Rep>
   void CallAsync(const Method<Req, Rep>& method, const Req& request, TimePoint deadline,
-                 std::function<void(Status, std::shared_ptr<Rep>)> done) {
+                 std::type_identity_t<std::function<void(Status, std::shared_ptr<Rep>)>> done) {
     auto reply = std::make_shared<Rep>();
     Rep* raw = reply.get();
     CallRawAsync(method.id, request, raw, deadline,

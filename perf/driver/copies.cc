@@ -6,6 +6,7 @@
 
 #include "client_sdk/cli/layout.h"
 #include "client_sdk/include/mmc/client.h"
+#include "common/base/bytes.h"
 #include "fabric/memory.h"
 #include "perf/driver/series.h"
 

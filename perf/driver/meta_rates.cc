@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/bytes.h"
 #include "common/base/mutex.h"
 #include "common/rpc/channel.h"
 #include "perf/driver/series.h"
