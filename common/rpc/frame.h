@@ -39,4 +39,7 @@ void EncodeHeader(const FrameHeader& header, std::span<std::byte, kHeaderBytes> 
 // kBadVersion with the same request id.
 Result<FrameHeader> DecodeHeader(std::span<const std::byte, kHeaderBytes> in);
 
+// The request id of a header that DecodeHeader refused, for the answer; 0 when the magic is wrong.
+uint64_t PeekRequestId(std::span<const std::byte, kHeaderBytes> in);
+
 }  // namespace mmc::rpc

@@ -36,13 +36,14 @@ struct CallContext {
 
 struct ServerOptions {
   std::string url;                               // listen address; port 0 takes a free one
+  std::string url_key;                           // configuration key of the address, for "port taken"
   int io_threads = 2;
   uint32_t max_connections = 16384;
   uint32_t max_in_flight_per_connection = 1024;  // then the connection is not read any further (back-pressure)
   std::chrono::milliseconds frame_timeout{10'000};  // a frame that started must end within this (slow-loris)
   std::chrono::milliseconds default_deadline{60'000};  // for calls that carry none
   obs::Registry* metrics = nullptr;              // optional: per-method counters and latency histograms
-  std::chrono::microseconds spin{0};
+  std::chrono::microseconds spin{0};             // io threads poll this long before they sleep
 };
 
 class Server {
@@ -65,7 +66,7 @@ class Server {
             });
   }
   // A method that may wait: `awaitable<Status> F(CallContext, const Request&, Reply*)`; both messages live until it
-  // returns. It is cancelled (operation_aborted) when the server stops.
+  // returns. It is cancelled (operation_aborted) when the server stops, its deadline passes or its caller is gone.
   template <typename Req, typename Rep, typename F>
   void HandleAsync(const Method<Req, Rep>& method, F body) {
     AddAsync(method.id, method.name, &Make<Req>, &Make<Rep>,
@@ -77,10 +78,11 @@ class Server {
 
   // Binds and serves. Errors: kInvalidArgument (url), kIo ("address 127.0.0.1:5000 is in use ...").
   virtual Status Start() = 0;
-  // Answers kShuttingDown to new calls, waits for running ones until `deadline`, then stops. Idempotent.
+  // Answers kShuttingDown to new calls, waits for running ones until `deadline`, then cancels those and closes all
+  // connections. Idempotent. Only a handler that ignores its cancellation can still run then; none after ~Server.
   virtual void Stop(TimePoint deadline) = 0;
   virtual uint16_t port() const = 0;
-  // For timers and waits of async handlers.
+  // For timers and waits of async handlers: of the io thread that calls, else of the first one.
   virtual asio::any_io_executor executor() = 0;
 
   // A channel that calls this server's handlers inside the process, without sockets. It must not outlive the server.

@@ -1,0 +1,290 @@
+// What the leader of a TCP channel does: connect, wait, read, complete; and what any thread does: write.
+#include <google/protobuf/message_lite.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/rpc/tcp_channel_core.h"
+
+namespace mmc::rpc {
+namespace {
+
+constexpr int kReadsPerStep = 16;  // then the deadlines are looked at again
+
+TimePoint Now() { return std::chrono::steady_clock::now(); }
+
+std::string ErrorText(int error) {
+  char buffer[128];
+  return strerror_r(error, buffer, sizeof(buffer));
+}
+
+}  // namespace
+
+bool TcpChannelCore::LeaderIsDoneLocked(const PendingCall* own) const {
+  if (own != nullptr) return own->done;
+  return closed_ || !completed_.empty() || pending_async_ == 0;
+}
+
+void TcpChannelCore::LeadLocked(const PendingCall* own, TimePoint until) {
+  while (!LeaderIsDoneLocked(own) && Now() < until) {
+    if (state_ == State::kIdle) {
+      StartConnectLocked();
+      continue;
+    }
+    TimePoint wake = until;
+    if (!async_deadlines_.empty()) wake = std::min(wake, async_deadlines_.begin()->first);
+    if (state_ != State::kUp) wake = std::min(wake, connect_until_);
+    short events = 0;
+    if (state_ == State::kConnecting) events = POLLOUT;
+    if (state_ == State::kUp) events = static_cast<short>(stuck_ ? POLLIN | POLLOUT : POLLIN);
+    leader_sleeps_ = true;
+    leader_sleeps_until_ = wake;
+    mutex_.unlock();
+    events = WaitForEvents(events, wake);
+    mutex_.lock();
+    leader_sleeps_ = false;
+    ExpireLocked();
+    StepLocked(own, events);
+  }
+}
+
+void TcpChannelCore::ReleaseLocked() {
+  if (!followers_.empty()) {
+    PendingCall& next = followers_.front();
+    followers_.pop_front();
+    next.leads = true;
+    leader_ = Leader::kSync;
+    next.wake.NotifyOne();
+    return;
+  }
+  leader_ = Leader::kNone;
+  if (pending_async_ > 0) background_wake_.NotifyOne();
+  if (closed_) quiet_.NotifyAll();
+}
+
+void TcpChannelCore::WakeLeaderLocked() {
+  if (!leader_sleeps_) return;
+  leader_sleeps_ = false;
+  waker_->Wake();
+}
+
+short TcpChannelCore::WaitForEvents(short events, TimePoint until) {
+  const int fd = stream_ && events != 0 ? stream_->fd() : -1;
+  if (fd >= 0 && spin_ > Duration::zero()) {
+    const TimePoint spin_until = std::min(until, Now() + spin_);
+    while (Now() < spin_until) {
+      pollfd poll_fd{fd, events, 0};
+      if (::poll(&poll_fd, 1, 0) > 0) return poll_fd.revents;
+    }
+  }
+  return PollUntil(fd, events, *waker_, until);
+}
+
+void TcpChannelCore::StepLocked(const PendingCall* own, short events) {
+  switch (state_) {
+    case State::kIdle:
+      return;
+    case State::kResolving:
+    case State::kConnecting:
+      ConnectStepLocked(events);
+      return;
+    case State::kUp:
+      if ((events & POLLOUT) != 0) {
+        stuck_ = false;
+        FlushLocked();
+      }
+      if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) ReadLocked(own);
+      return;
+  }
+}
+
+void TcpChannelCore::StartConnectLocked() {
+  state_ = State::kResolving;
+  next_address_ = 0;
+  last_connect_error_.clear();
+  connect_until_ = Now() + options_.connect_timeout;
+  lookup_ = Lookup::Begin(url_, waker_);
+  ConnectStepLocked(0);
+}
+
+void TcpChannelCore::ConnectStepLocked(short events) {
+  if (state_ == State::kResolving && lookup_->ended()) {
+    if (lookup_->addresses().empty()) {
+      ConnectFailedLocked("the name '" + url_.host + "' does not resolve: " + lookup_->error());
+    } else {
+      TryNextAddressLocked();
+    }
+    return;
+  }
+  if (state_ == State::kConnecting && events != 0) {
+    if (const int error = ConnectOutcome(stream_->fd()); error != 0) {
+      last_connect_error_ = ErrorText(error);
+      TryNextAddressLocked();
+      return;
+    }
+    lookup_.reset();
+    state_ = State::kUp;
+    epoch_.fetch_add(1, std::memory_order_release);
+    FlushLocked();
+    return;
+  }
+  if (Now() < connect_until_) return;
+  ConnectFailedLocked("no answer within " + std::to_string(options_.connect_timeout.count()) + " ms");
+}
+
+void TcpChannelCore::TryNextAddressLocked() {
+  stream_.reset();
+  while (next_address_ < lookup_->addresses().size()) {
+    auto begun = BeginConnect(lookup_->addresses()[next_address_++]);
+    if (begun.ok()) {
+      stream_ = std::move(begun).value();
+      state_ = State::kConnecting;
+      return;
+    }
+    last_connect_error_ = begun.status().message();
+  }
+  ConnectFailedLocked(last_connect_error_);
+}
+
+void TcpChannelCore::ConnectFailedLocked(const std::string& why) {
+  stream_.reset();
+  lookup_.reset();
+  state_ = State::kIdle;
+  out_.Clear();
+  queued_bytes_ = sent_bytes_ = 0;
+  const Status status(Code::kUnavailable,
+                      "cannot connect to " + url_.ToString() + ": " + why + "; check that the service runs there");
+  FailLocked([&status](const PendingCall&) { return &status; });
+}
+
+void TcpChannelCore::ExpireLocked() {
+  if (async_deadlines_.empty()) return;
+  const TimePoint now = Now();
+  while (!async_deadlines_.empty() && async_deadlines_.begin()->first <= now) {
+    PendingCall* call = TakeLocked(async_deadlines_.begin()->second);
+    CompleteLocked(*call, Status(Code::kDeadline, "no answer from " + url_.ToString() + " before the deadline"));
+  }
+}
+
+void TcpChannelCore::ReadLocked(const PendingCall* own) {
+  mutex_.unlock();
+  std::string lost;
+  bool end = false;
+  for (int i = 0; i < kReadsPerStep && lost.empty(); ++i) {
+    const std::span<std::byte> room = reader_.Prepare();
+    const ByteStream::Outcome read = stream_->Read(room);
+    if (read.would_block) break;
+    if (read.end || read.error != 0) {
+      end = read.end;
+      lost = end ? "the service closed the connection" : ErrorText(read.error);
+      break;
+    }
+    reader_.Commit(read.bytes);
+    const bool filled = read.bytes == room.size();
+    Frame frame;
+    FrameReader::Next next = FrameReader::Next::kMore;
+    while (lost.empty() && (next = reader_.Take(&frame)) == FrameReader::Next::kFrame) {
+      if (!HandleFrame(frame, own)) lost = "the service sent a request; is this the port of a service?";
+    }
+    if (next == FrameReader::Next::kBad) lost = reader_.error().message();
+    if (!filled) break;
+  }
+  mutex_.lock();
+  if (!lost.empty()) DropConnectionLocked(lost, end && going_away_);
+}
+
+bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
+  if (frame.header.kind == FrameKind::kRequest) return false;
+  PendingCall* call = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (frame.header.kind == FrameKind::kGoAway) {
+      going_away_ = true;
+      return true;
+    }
+    call = TakeLocked(frame.header.request_id);
+  }
+  if (call == nullptr) return true;  // late: its caller has given up
+  Status status;
+  if (frame.header.deadline_or_status != 0) {
+    status = Status(CodeFromWire(frame.header.deadline_or_status), std::string(AsText(frame.body)));
+  } else if (frame.header.version != kVersion) {
+    status = Status(Code::kBadVersion, "the service at " + url_.ToString() + " speaks protocol version " +
+                                           std::to_string(frame.header.version));
+  } else if (call->sync && call != own && frame.body.size() > kParseHereBytes) {
+    call->body.assign(AsText(frame.body));
+    call->has_body = true;
+  } else {
+    status = ParseBody(frame.body, call->reply);
+  }
+  MutexLock lock(mutex_);
+  CompleteLocked(*call, std::move(status));
+  return true;
+}
+
+void TcpChannelCore::DropConnectionLocked(const std::string& why, bool in_order) {
+  state_ = State::kIdle;  // keeps writers away
+  while (writing_) quiet_.Wait(mutex_);
+  stream_.reset();
+  reader_.Reset();
+  stuck_ = false;
+  going_away_ = false;
+  const uint64_t sent = sent_bytes_;
+  // A frame that is partly sent cannot go over another connection; with none, the queue goes to the next one as it is.
+  const bool keep_queue = sending_bytes_ == 0;
+  // After an orderly good-bye, what was not answered was not run.
+  const Status lost(in_order ? Code::kShuttingDown : Code::kConnectionLost, url_.ToString() + ": " + why);
+  const Status unsent(Code::kUnavailable, url_.ToString() + ": " + why + " before the call was sent");
+  FailLocked([&](const PendingCall& call) -> const Status* {
+    if (call.first_byte < sent) return &lost;
+    return keep_queue ? nullptr : &unsent;
+  });
+  sent_bytes_ = 0;
+  if (keep_queue) {
+    queued_bytes_ -= sent;
+    for (Slot& slot : slots_) {
+      if (slot.call != nullptr) slot.call->first_byte -= sent;
+    }
+    return;
+  }
+  out_.Clear();
+  sending_.Clear();
+  sending_bytes_ = 0;
+  queued_bytes_ = 0;
+}
+
+void TcpChannelCore::LookAtIdleLocked() {
+  if (state_ != State::kUp || pending_ > 0) return;
+  looking_ = true;
+  ReadLocked(nullptr);
+  looking_ = false;
+  FlushLocked();
+}
+
+void TcpChannelCore::FlushLocked() {
+  if (state_ != State::kUp || writing_ || stuck_ || looking_) return;
+  writing_ = true;
+  while (state_ == State::kUp) {
+    if (sending_bytes_ == 0) {
+      if (out_.empty()) break;
+      sending_.Swap(out_);
+      sending_bytes_ = sending_.size();
+    }
+    mutex_.unlock();
+    const ByteStream::Outcome written = stream_->Write(sending_.data());
+    sending_.Consume(written.bytes);
+    mutex_.lock();
+    sent_bytes_ += written.bytes;
+    sending_bytes_ -= written.bytes;
+    if (written.bytes > 0) continue;
+    stuck_ = true;  // until there is room, or the leader has seen the end of the connection
+    if (!written.would_block) stream_->Shutdown();
+    WakeLeaderLocked();
+    break;
+  }
+  writing_ = false;
+  quiet_.NotifyAll();
+}
+
+}  // namespace mmc::rpc

@@ -1,0 +1,70 @@
+#include "common/rpc/worker.h"
+
+#include <glog/logging.h>
+#include <google/protobuf/message_lite.h>
+#include <pthread.h>
+
+namespace mmc::rpc {
+namespace {
+
+thread_local Worker* current_worker = nullptr;
+
+}  // namespace
+
+Worker::Worker(ServerCore& core, int number) : core_(core), number_(number) {}
+
+Worker::~Worker() { Stop(); }
+
+void Worker::Start() {
+  messages_.resize(core_.methods.size());
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Worker::Stop() {
+  if (!thread_.joinable()) return;
+  io_.stop();
+  thread_.join();
+}
+
+Worker* Worker::Current() { return current_worker; }
+
+void Worker::Run() {
+  current_worker = this;
+  pthread_setname_np(pthread_self(), ("mmc-rpc-" + std::to_string(number_)).c_str());
+  const bool alone = std::thread::hardware_concurrency() <= 1;
+  const Duration spin = alone ? Duration::zero() : Duration(core_.options.spin);
+  if (spin == Duration::zero()) {
+    io_.run();
+    return;
+  }
+  // Polling for a moment after the last event saves the sleep and the wake-up of a peer that answers at once.
+  while (!io_.stopped()) {
+    TimePoint until = std::chrono::steady_clock::now() + spin;
+    while (std::chrono::steady_clock::now() < until) {
+      if (io_.poll() > 0) until = std::chrono::steady_clock::now() + spin;
+      if (io_.stopped()) return;
+    }
+    io_.run_one();
+  }
+}
+
+Worker::Messages& Worker::MessagesOf(const MethodEntry& method) {
+  Messages& messages = messages_[method.index];
+  if (!messages.request) messages.request = method.make_request();
+  if (!messages.reply) messages.reply = method.make_reply();
+  return messages;
+}
+
+void Worker::Add(std::shared_ptr<ServedConnection> connection) {
+  ServedConnection* key = connection.get();
+  connections_.emplace(key, std::move(connection));
+}
+
+std::vector<std::shared_ptr<ServedConnection>> Worker::Connections() const {
+  std::vector<std::shared_ptr<ServedConnection>> out;
+  out.reserve(connections_.size());
+  for (const auto& [key, connection] : connections_) out.push_back(connection);
+  return out;
+}
+
+}  // namespace mmc::rpc
