@@ -42,7 +42,8 @@ class Fabric {
   std::map<std::string, std::shared_ptr<Peer>> peers_ MMC_GUARDED_BY(mutex_);
 };
 
-// "the same for processes that can share memory": machine boot id and mount/ipc context; "" when it cannot be told.
+// "the same for processes that may share memory": the boot id of the machine; "" when it cannot be told. Processes of
+// one machine that do not see each other's sockets fall back to the network by themselves.
 std::string HostId();
 
 }  // namespace mmc::fabric

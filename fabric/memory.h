@@ -5,10 +5,12 @@
 // Ownership: a SegmentMemory owns its mapping and its file; a Region keeps what it shows alive through `owner`.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -59,6 +61,10 @@ struct Region {
 // The regions a process lends. Listeners resolve every remote access through it.
 class RegionTable {
  public:
+  // Called with `added` true for a region that came and false for one that goes. Runs under the table's lock: short,
+  // and no call back into the table.
+  using Watcher = std::function<void(const std::shared_ptr<const Region>&, bool added)>;
+
   // Errors: kExists (the segment id is taken, whatever its epoch).
   Status Add(Region region);
   // Later accesses answer kStaleRegion. Running ones finish: the memory dies with the last shared_ptr.
@@ -66,10 +72,32 @@ class RegionTable {
   // Checks name, epoch, range and access right. Errors: kStaleRegion, kOutOfRange, kReadOnly.
   Result<std::shared_ptr<const Region>> Resolve(RegionRef ref, uint64_t offset, uint64_t length, Direction direction) const;
   std::vector<std::shared_ptr<const Region>> List() const;
+  // Reports every region that is there now, then each change, until Unwatch. After Unwatch it does not run any more.
+  uint64_t Watch(Watcher watcher);
+  void Unwatch(uint64_t id);
 
  private:
   mutable Mutex mutex_;
+  uint64_t next_watcher_ MMC_GUARDED_BY(mutex_) = 1;
+  std::unordered_map<uint64_t, Watcher> watchers_ MMC_GUARDED_BY(mutex_);
   std::unordered_map<uint32_t, std::shared_ptr<const Region>> regions_ MMC_GUARDED_BY(mutex_);
+};
+
+// Range and right of one access to a region. Errors: kOutOfRange, kReadOnly.
+Status CheckAccess(const Region& region, uint64_t offset, uint64_t length, Direction direction);
+
+// Resolves the accesses of one request: remembers the regions it has seen, and keeps them alive until Clear().
+// Thread safety: one thread.
+class RegionCache {
+ public:
+  explicit RegionCache(const RegionTable& table) : table_(table) {}
+  // The bytes of one access. Errors: as RegionTable::Resolve; kUnsupported for device memory.
+  Result<std::byte*> At(RegionRef ref, uint64_t offset, uint64_t length, Direction direction);
+  void Clear() { seen_.clear(); }
+
+ private:
+  const RegionTable& table_;
+  std::vector<std::shared_ptr<const Region>> seen_;  // the one used last is at the end
 };
 
 }  // namespace mmc::fabric

@@ -34,6 +34,15 @@ struct LinkOptions {
   std::chrono::microseconds spin{20};  // busy-poll before sleeping; 0 = off
 };
 
+// What a link has done. `steps` counts the raw pieces looked at, so that tests can see that lists cost linear work.
+struct LinkCounters {
+  uint64_t transfers = 0;
+  uint64_t steps = 0;     // raw pieces of the op lists
+  uint64_t pieces = 0;    // pieces moved, after merging what touches on both sides
+  uint64_t requests = 0;  // tcp: messages sent; elsewhere one per transfer
+  uint64_t bytes = 0;
+};
+
 // One way to one peer.
 class Link {
  public:
@@ -57,14 +66,19 @@ class Link {
   virtual const Capabilities& capabilities() const = 0;
   virtual bool alive() const = 0;  // false: connect again
   virtual void Close() = 0;        // fails waiting transfers with kClosed, waits for running ones. Idempotent.
+  virtual LinkCounters counters() const { return {}; }
 };
 
 class Listener {
  public:
   virtual ~Listener() = default;  // stops serving; running accesses have ended when it returns
-  virtual Endpoint endpoint() const = 0;  // with the port or path that was got
+  // With the port or path that was got. Addresses of shm and loopback end in "#" and a random number: a client that
+  // finds another listener there (the same path in another container) is refused and falls back.
+  virtual Endpoint endpoint() const = 0;
   // Closes every connection of that session, or of all. `done` runs once no access of them can happen any more: for
   // shm that is when the kernel has closed the client's socket. New connections of a fenced session are refused.
+  // Session 0 means all connections there are, and refuses no new one. `done` may run before Fence returns; it must
+  // not wait. It is dropped when the listener ends first.
   virtual void Fence(uint64_t session, std::function<void()> done) = 0;
   virtual uint64_t connections() const = 0;
 };
@@ -74,6 +88,8 @@ struct ListenOptions {
   int threads = 2;           // tcp: io threads
   uint32_t max_connections = 4096;
   std::string allowed_group;  // shm: besides the same uid, members of this group may connect
+  // A request or handshake that has begun must make progress within this time, or its connection is closed.
+  std::chrono::milliseconds stall_timeout{30000};
 };
 
 class Transport {

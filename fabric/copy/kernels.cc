@@ -1,0 +1,185 @@
+// The copy loops. Non-temporal stores bypass the cache: no read of the destination line, no eviction of other data.
+#include <atomic>
+#include <cstring>
+
+#include "fabric/copy/copy_engine.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MMC_COPY_PLAIN 1
+#endif
+#endif
+// ThreadSanitizer does not follow non-temporal stores; there it sees plain copies.
+#if defined(__SANITIZE_THREAD__) || !defined(__x86_64__)
+#define MMC_COPY_PLAIN 1
+#endif
+
+namespace mmc::fabric {
+namespace {
+
+#if !defined(MMC_COPY_PLAIN)
+
+constexpr uint64_t kLine = 64;
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPages = 4;  // pages copied in lockstep: four streams keep more lines in flight than one
+
+using LineFn = void (*)(std::byte* to, const std::byte* from, uint64_t lines);
+using PagesFn = void (*)(std::byte* to, const std::byte* from);
+
+__attribute__((target("avx512f"))) void Lines512(std::byte* to, const std::byte* from, uint64_t lines) {
+  for (; lines >= 4; lines -= 4, to += 4 * kLine, from += 4 * kLine) {
+    const __m512i a = _mm512_loadu_si512(from);
+    const __m512i b = _mm512_loadu_si512(from + kLine);
+    const __m512i c = _mm512_loadu_si512(from + 2 * kLine);
+    const __m512i d = _mm512_loadu_si512(from + 3 * kLine);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), a);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + kLine), b);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * kLine), c);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 3 * kLine), d);
+  }
+  for (; lines > 0; --lines, to += kLine, from += kLine) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
+  }
+}
+
+__attribute__((target("avx512f"))) void Pages512(std::byte* to, const std::byte* from) {
+  for (uint64_t i = 0; i < kPage; i += kLine) {
+    const __m512i a = _mm512_loadu_si512(from + i);
+    const __m512i b = _mm512_loadu_si512(from + kPage + i);
+    const __m512i c = _mm512_loadu_si512(from + 2 * kPage + i);
+    const __m512i d = _mm512_loadu_si512(from + 3 * kPage + i);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), a);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + kPage + i), b);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * kPage + i), c);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 3 * kPage + i), d);
+  }
+}
+
+__attribute__((target("avx2"))) inline void Line256(std::byte* to, const std::byte* from) {
+  const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), a);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to + 32), b);
+}
+
+__attribute__((target("avx2"))) void Lines256(std::byte* to, const std::byte* from, uint64_t lines) {
+  for (; lines >= 4; lines -= 4, to += 4 * kLine, from += 4 * kLine) {
+    Line256(to, from);
+    Line256(to + kLine, from + kLine);
+    Line256(to + 2 * kLine, from + 2 * kLine);
+    Line256(to + 3 * kLine, from + 3 * kLine);
+  }
+  for (; lines > 0; --lines, to += kLine, from += kLine) Line256(to, from);
+}
+
+__attribute__((target("avx2"))) void Pages256(std::byte* to, const std::byte* from) {
+  for (uint64_t i = 0; i < kPage; i += kLine) {
+    Line256(to + i, from + i);
+    Line256(to + kPage + i, from + kPage + i);
+    Line256(to + 2 * kPage + i, from + 2 * kPage + i);
+    Line256(to + 3 * kPage + i, from + 3 * kPage + i);
+  }
+}
+
+inline void Line128(std::byte* to, const std::byte* from) {
+  for (int i = 0; i < 4; ++i) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
+  }
+}
+
+void Lines128(std::byte* to, const std::byte* from, uint64_t lines) {
+  for (; lines > 0; --lines, to += kLine, from += kLine) Line128(to, from);
+}
+
+void Pages128(std::byte* to, const std::byte* from) {
+  for (uint64_t i = 0; i < kPage; i += kLine) {
+    for (uint64_t p = 0; p < kPages; ++p) Line128(to + p * kPage + i, from + p * kPage + i);
+  }
+}
+
+struct Kernels {
+  LineFn lines;
+  PagesFn pages;
+};
+
+Kernels Pick() {
+  if (__builtin_cpu_supports("avx512f")) return {Lines512, Pages512};
+  if (__builtin_cpu_supports("avx2")) return {Lines256, Pages256};
+  return {Lines128, Pages128};
+}
+
+void Stream(std::byte* to, const std::byte* from, uint64_t n, bool pages) {
+  static const Kernels kernels = Pick();
+  const uint64_t head = (kLine - (reinterpret_cast<uintptr_t>(to) & (kLine - 1))) & (kLine - 1);
+  if (n < head + kLine) {
+    std::memcpy(to, from, n);
+    return;
+  }
+  if (head > 0) {
+    std::memcpy(to, from, head);
+    to += head;
+    from += head;
+    n -= head;
+  }
+  if (pages) {
+    for (; n >= kPages * kPage; n -= kPages * kPage, to += kPages * kPage, from += kPages * kPage) {
+      kernels.pages(to, from);
+    }
+  }
+  const uint64_t lines = n / kLine;
+  kernels.lines(to, from, lines);
+  if (const uint64_t tail = n % kLine; tail > 0) {
+    std::memcpy(to + lines * kLine, from + lines * kLine, tail);
+  }
+  // Non-temporal stores are weakly ordered: without this a later flag could be seen before the data.
+  _mm_sfence();
+}
+
+void RepMovsb(void* to, const void* from, uint64_t n) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+#endif  // !MMC_COPY_PLAIN
+
+bool IsWord(const void* to, const void* from) {
+  return ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) & 7) == 0;
+}
+
+}  // namespace
+
+void CopyBytesWith(CopyMethod method, void* to, const void* from, uint64_t n) {
+#if defined(MMC_COPY_PLAIN)
+  static_cast<void>(method);
+  std::memcpy(to, from, n);
+#else
+  switch (method) {
+    case CopyMethod::kMemcpy:
+      std::memcpy(to, from, n);
+      return;
+    case CopyMethod::kStream:
+    case CopyMethod::kStreamPages:
+      Stream(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), n,
+             method == CopyMethod::kStreamPages);
+      return;
+    case CopyMethod::kRepMovsb:
+      RepMovsb(to, from, n);
+      return;
+  }
+#endif
+}
+
+void CopyBytes(void* to, const void* from, uint64_t n) {
+  if (n == sizeof(uint64_t) && IsWord(to, from)) {
+    const uint64_t word = __atomic_load_n(static_cast<const uint64_t*>(from), __ATOMIC_ACQUIRE);
+    __atomic_store_n(static_cast<uint64_t*>(to), word, __ATOMIC_RELEASE);
+    return;
+  }
+  CopyBytesWith(n < kStreamThreshold ? CopyMethod::kMemcpy : CopyMethod::kStreamPages, to, from, n);
+}
+
+}  // namespace mmc::fabric

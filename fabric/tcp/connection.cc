@@ -1,0 +1,208 @@
+#include "fabric/tcp/connection.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace mmc::fabric::tcp {
+namespace {
+
+constexpr uint64_t kFairShare = 8ull << 20;  // bytes of one connection before the others get their turn
+constexpr uint64_t kSlowestRate = 1 << 20;   // bytes per second that a request must reach over its whole length
+constexpr size_t kKeptOps = 4096;            // storage kept between requests: 96 KiB
+
+}  // namespace
+
+Connection::Connection(std::unique_ptr<ByteStream> stream, const ConnectionOptions& options, TimePoint now)
+    : stream_(std::move(stream)), options_(options), regions_(*options.regions) {
+  ExpectHello(now);
+}
+
+void Connection::ExpectHello(TimePoint now) {
+  state_ = State::kHello;
+  limit_ = now + options_.stall_timeout;
+  stall_ = limit_;
+  in_.Clear();
+  in_.Add(&hello_, sizeof(hello_));
+}
+
+void Connection::ExpectHead() {
+  state_ = State::kHead;
+  regions_.Clear();
+  in_.Clear();
+  out_.Clear();
+  if (ops_.capacity() > kKeptOps) std::vector<WireOp>().swap(ops_);
+  ops_.clear();
+  in_.Add(&head_, sizeof(head_));
+}
+
+short Connection::wants() const {
+  const bool sending = state_ == State::kHelloReply || state_ == State::kReply;
+  return stream_->PollFor(sending ? POLLOUT : POLLIN);
+}
+
+bool Connection::Advance(TimePoint now) {
+  budget_ = kFairShare;
+  for (;;) {
+    switch (Run(now)) {
+      case Step::kAgain:
+        break;
+      case Step::kWait:
+        return true;
+      case Step::kEnd:
+        return false;
+    }
+    if (budget_ == 0) return true;
+  }
+}
+
+Connection::Step Connection::Run(TimePoint now) {
+  if (state_ == State::kHelloReply || state_ == State::kReply) return Send(now);
+  return Receive(now);
+}
+
+Connection::Step Connection::Receive(TimePoint now) {
+  const bool idle = !busy();
+  const uint64_t before = in_.moved();
+  switch (in_.Read(*stream_, budget_)) {
+    case IoCursor::Outcome::kBlocked:
+      return Step::kWait;
+    case IoCursor::Outcome::kEnded:
+    case IoCursor::Outcome::kFailed:
+      return Step::kEnd;
+    case IoCursor::Outcome::kMoved:
+      break;
+  }
+  budget_ -= std::min(budget_, in_.moved() - before);
+  stall_ = now + options_.stall_timeout;
+  // The head must be complete in one stall time, however slowly its bytes drip.
+  if (idle) limit_ = stall_;
+  return in_.done() ? OnReceived(now) : Step::kAgain;
+}
+
+Connection::Step Connection::OnReceived(TimePoint now) {
+  switch (state_) {
+    case State::kHello:
+      return OnHello();
+    case State::kHead:
+      return OnHead(now);
+    case State::kOps:
+      return OnOps(now);
+    case State::kDrain:
+      return DrainMore();
+    case State::kPayload:
+      return Reply(Code::kOk);
+    case State::kHelloReply:
+    case State::kReply:
+      break;
+  }
+  return Step::kEnd;
+}
+
+Connection::Step Connection::OnHello() {
+  Status status = CheckHello(hello_);
+  // Whoever does not say our magic number is no client: no answer.
+  if (status.code() == Code::kMalformed) return Step::kEnd;
+  if (status.ok()) status = Status(options_.admit(hello_.session));
+  hello_reply_ = HelloReply();
+  hello_reply_.code = static_cast<uint32_t>(status.code());
+  closing_ = !status.ok();
+  greeted_ = status.ok();
+  session_ = hello_.session;
+  access_ = static_cast<Access>(hello_.access);
+  state_ = State::kHelloReply;
+  out_.Clear();
+  out_.Add(&hello_reply_, sizeof(hello_reply_));
+  return Step::kAgain;
+}
+
+Connection::Step Connection::OnHead(TimePoint now) {
+  if (!CheckRequest(head_.request).ok()) return Step::kEnd;
+  limit_ = now + options_.stall_timeout + std::chrono::seconds(head_.request.total / kSlowestRate);
+  ops_.resize(head_.request.op_count);
+  ops_[0] = head_.first;
+  if (ops_.size() == 1) return OnOps(now);
+  state_ = State::kOps;
+  in_.Clear();
+  in_.Add(ops_.data() + 1, (ops_.size() - 1) * sizeof(WireOp));
+  return Step::kAgain;
+}
+
+// Every op is checked before the first byte moves.
+Status Connection::Resolve() {
+  const auto direction = static_cast<Direction>(head_.request.direction);
+  if (direction == Direction::kWrite && access_ == Access::kReadOnly) return Status(Code::kReadOnly);
+  IoCursor& target = direction == Direction::kWrite ? in_ : out_;
+  for (const WireOp& op : ops_) {
+    auto at = regions_.At({op.segment, op.epoch}, op.offset, op.length, direction);
+    if (!at.ok()) return at.status();
+    target.Add(*at, op.length);
+  }
+  return Status::Ok();
+}
+
+Connection::Step Connection::OnOps(TimePoint) {
+  if (!CheckWireOps(head_.request, ops_).ok()) return Step::kEnd;
+  const bool write = static_cast<Direction>(head_.request.direction) == Direction::kWrite;
+  in_.Clear();
+  out_.Clear();
+  if (!write) out_.Add(&response_, sizeof(response_));
+  const Status status = Resolve();
+  if (!write) return Reply(status.code());
+  if (status.ok()) {
+    state_ = State::kPayload;
+    return Step::kAgain;
+  }
+  refused_ = status.code();
+  drain_left_ = head_.request.total;
+  state_ = State::kDrain;
+  in_.Clear();
+  return DrainMore();
+}
+
+// The payload of a refused write has to be read, or the client would not get to its answer.
+Connection::Step Connection::DrainMore() {
+  static thread_local std::array<std::byte, 64 << 10> scratch;
+  if (drain_left_ == 0) return Reply(refused_);
+  const uint64_t share = std::min<uint64_t>(drain_left_, scratch.size());
+  drain_left_ -= share;
+  in_.Clear();
+  in_.Add(scratch.data(), share);
+  return Step::kAgain;
+}
+
+Connection::Step Connection::Reply(Code code) {
+  response_ = ResponseHead();
+  response_.code = static_cast<uint32_t>(code);
+  response_.request = head_.request.request;
+  response_.total = head_.request.total;
+  const bool payload = code == Code::kOk && static_cast<Direction>(head_.request.direction) == Direction::kRead;
+  if (!payload) {
+    out_.Clear();
+    out_.Add(&response_, sizeof(response_));
+  }
+  state_ = State::kReply;
+  return Step::kAgain;
+}
+
+Connection::Step Connection::Send(TimePoint now) {
+  const uint64_t before = out_.moved();
+  switch (out_.Write(*stream_, budget_)) {
+    case IoCursor::Outcome::kBlocked:
+      return Step::kWait;
+    case IoCursor::Outcome::kEnded:
+    case IoCursor::Outcome::kFailed:
+      return Step::kEnd;
+    case IoCursor::Outcome::kMoved:
+      break;
+  }
+  budget_ -= std::min(budget_, out_.moved() - before);
+  stall_ = now + options_.stall_timeout;
+  if (!out_.done()) return Step::kAgain;
+  if (closing_) return Step::kEnd;
+  ExpectHead();
+  // The next request is rarely here already: wait for the poll to say so.
+  return stream_->buffered() ? Step::kAgain : Step::kWait;
+}
+
+}  // namespace mmc::fabric::tcp

@@ -1,0 +1,89 @@
+// The server's side of one connection: a state machine that moves bytes between a stream and the regions, without an
+// intermediate copy and without waiting.
+//
+// Thread safety: none; it lives on one io thread. Ownership: owns its stream; keeps the regions of the running request
+// alive. Storage is kept between requests: in steady state no request allocates.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "fabric/memory.h"
+#include "fabric/tcp/byte_stream.h"
+#include "fabric/tcp/frame.h"
+
+namespace mmc::fabric::tcp {
+
+// What all connections of a listener share.
+struct ConnectionOptions {
+  const RegionTable* regions = nullptr;
+  std::function<Code(uint64_t session)> admit;  // kOk, or why the session is refused
+  Duration stall_timeout = std::chrono::seconds(30);
+};
+
+class Connection {
+ public:
+  Connection(std::unique_ptr<ByteStream> stream, const ConnectionOptions& options, TimePoint now);
+
+  // Does what can be done now, up to a fair share. False: the connection has ended; destroy it.
+  bool Advance(TimePoint now);
+  // Poll events to wait for before the next Advance.
+  short wants() const;
+  // False when a handshake or request that has begun stands still for too long.
+  bool InTime(TimePoint now) const { return !busy() || (now < stall_ && now < limit_); }
+
+  int fd() const { return stream_->fd(); }
+  bool greeted() const { return greeted_; }
+  uint64_t session() const { return session_; }
+
+ private:
+  enum class State { kHello, kHelloReply, kHead, kOps, kPayload, kDrain, kReply };
+  enum class Step { kAgain, kWait, kEnd };
+
+  // A request is under way, or the handshake.
+  bool busy() const { return state_ != State::kHead || in_.moved() > 0; }
+  Step Run(TimePoint now);
+  Step Receive(TimePoint now);
+  Step Send(TimePoint now);
+  Step OnReceived(TimePoint now);
+  Step OnHello();
+  Step OnHead(TimePoint now);
+  Step OnOps(TimePoint now);
+  Step DrainMore();
+  Step Reply(Code code);
+  void ExpectHello(TimePoint now);
+  void ExpectHead();
+  Status Resolve();
+
+  std::unique_ptr<ByteStream> stream_;
+  const ConnectionOptions& options_;
+  State state_ = State::kHello;
+  bool greeted_ = false;
+  bool closing_ = false;  // close after the reply
+  uint64_t session_ = 0;
+  Access access_ = Access::kReadOnly;
+  TimePoint stall_;  // bytes must move before this
+  TimePoint limit_;  // the whole request must be over before this
+
+  Hello hello_;
+  HelloReply hello_reply_;
+  // The head and the first op, which is always there, arrive in one piece: most requests have no other.
+  struct Head {
+    RequestHead request;
+    WireOp first;
+  };
+  static_assert(sizeof(Head) == sizeof(RequestHead) + sizeof(WireOp));
+  Head head_;
+  std::vector<WireOp> ops_;
+  ResponseHead response_;
+  Code refused_ = Code::kOk;
+  uint64_t drain_left_ = 0;
+  uint64_t budget_ = 0;
+  RegionCache regions_;
+  IoCursor in_;
+  IoCursor out_;
+};
+
+}  // namespace mmc::fabric::tcp
