@@ -117,9 +117,12 @@ Status Endpoints::OpenPreferred() {
     return Status(Code::kUnsupported, key + status.message() + "; name another one or set " + kProtocolKey +
                                           ".strict = false");
   }
-  MMC_LOG(WARNING) << key << status.message() << "; using " << (options_.tcp_enable ? "tcp" : "")
-                   << (options_.tcp_enable && options_.shm_enable ? " and " : "")
-                   << (options_.shm_enable ? "shared memory" : "");
+  std::string others;
+  for (const auto& [on, name] : {std::pair(options_.tcp_enable, "tcp"), std::pair(options_.shm_enable, "shared memory"),
+                                 std::pair(options_.loopback_enable, "loopback")}) {
+    if (on) others += (others.empty() ? "" : " and ") + std::string(name);
+  }
+  MMC_LOG(WARNING) << key << status.message() << "; using " << others;
   return Status::Ok();
 }
 
