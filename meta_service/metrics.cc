@@ -1,0 +1,101 @@
+#include "meta_service/metrics.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mmc::meta {
+
+namespace {
+
+using Rows = std::vector<obs::Registry::Row>;
+
+struct FigureMetric {
+  const char* name;
+  const char* help;
+  uint64_t Figures::*figure;
+};
+
+constexpr FigureMetric kGauges[] = {
+    {"mmc_meta_objects", "Committed objects.", &Figures::objects},
+    {"mmc_meta_value_bytes", "Sum of the sizes of all committed objects.", &Figures::value_bytes},
+    {"mmc_meta_sessions", "Open client sessions.", &Figures::sessions},
+    {"mmc_meta_grants", "Writes that were granted and have not ended.", &Figures::grants},
+    {"mmc_meta_pins", "Pins that are held.", &Figures::pins},
+    {"mmc_meta_waiting_to_free_bytes",
+     "Bytes given up that still wait for leases, pins, fences or catalog acknowledgements.", &Figures::waiting_bytes},
+    {"mmc_meta_fences_waiting", "Sessions that nodes have still to fence.", &Figures::fences_waiting},
+    {"mmc_meta_catalog_queue_records", "Catalog records that nodes have not acknowledged.", &Figures::feed_records},
+};
+
+constexpr FigureMetric kCounters[] = {
+    {"mmc_meta_hits_total", "Keys that a lookup found.", &Figures::hits},
+    {"mmc_meta_misses_total", "Keys that a lookup did not find.", &Figures::misses},
+    {"mmc_meta_puts_total", "Objects committed.", &Figures::puts},
+    {"mmc_meta_gets_total", "Keys looked up to be read.", &Figures::gets},
+    {"mmc_meta_removes_total", "Objects removed by clients.", &Figures::removes},
+};
+
+const char* CauseName(int cause) {
+  return static_cast<EvictCause>(cause) == EvictCause::kInline ? "inline" : "background";
+}
+
+template <typename Value>
+Rows SegmentRows(const MetaState& state, const Clock& clock, Value value) {
+  uint64_t version = 0;
+  Rows rows;
+  for (const NodeInfo& node : state.Directory(clock.Now(), &version)) {
+    for (size_t i = 0; i < node.segments.size(); ++i) {
+      rows.push_back({{{"node", node.name},
+                       {"medium", MediumName(node.segments[i].medium)},
+                       {"segment", std::to_string(node.segments[i].id)}},
+                      static_cast<double>(value(node, i))});
+    }
+  }
+  return rows;
+}
+
+void RegisterNodes(obs::Registry& registry, const MetaState& state, const Clock& clock) {
+  registry.AddGauge("mmc_meta_segment_used_bytes", "Allocated bytes, by node, medium and segment.",
+                    [&state, &clock] {
+                      return SegmentRows(state, clock, [](const NodeInfo& node, size_t i) { return node.used_bytes[i]; });
+                    });
+  registry.AddGauge("mmc_meta_segment_capacity_bytes", "Size, by node, medium and segment.", [&state, &clock] {
+    return SegmentRows(state, clock, [](const NodeInfo& node, size_t i) { return node.segments[i].size; });
+  });
+  registry.AddGauge("mmc_meta_nodes", "Nodes by state.", [&state, &clock] {
+    static constexpr const char* kNames[] = {"serving", "suspect", "dead", "leaving"};
+    double counts[std::size(kNames)] = {};
+    uint64_t version = 0;
+    for (const NodeInfo& node : state.Directory(clock.Now(), &version)) ++counts[static_cast<int>(node.health)];
+    Rows rows;
+    for (size_t i = 0; i < std::size(kNames); ++i) rows.push_back({{{"state", kNames[i]}}, counts[i]});
+    return rows;
+  });
+}
+
+}  // namespace
+
+void RegisterMetrics(obs::Registry& registry, const MetaState& state, const Clock& clock) {
+  const auto read = [&state](uint64_t Figures::*figure) {
+    return [&state, figure] { return Rows{{{}, static_cast<double>(state.figures().*figure)}}; };
+  };
+  for (const FigureMetric& metric : kGauges) registry.AddGauge(metric.name, metric.help, read(metric.figure));
+  for (const FigureMetric& metric : kCounters) registry.AddCounterFn(metric.name, metric.help, read(metric.figure));
+  const auto by_cause = [&state](const uint64_t (Figures::*figure)[kEvictCauses]) {
+    return [&state, figure] {
+      const Figures figures = state.figures();
+      Rows rows;
+      for (int cause = 0; cause < kEvictCauses; ++cause) {
+        rows.push_back({{{"cause", CauseName(cause)}}, static_cast<double>((figures.*figure)[cause])});
+      }
+      return rows;
+    };
+  };
+  registry.AddCounterFn("mmc_meta_evictions_total", "Objects evicted, by cause.", by_cause(&Figures::evicted_objects));
+  registry.AddCounterFn("mmc_meta_evicted_bytes_total", "Bytes of replicas evicted, by cause.",
+                        by_cause(&Figures::evicted_bytes));
+  RegisterNodes(registry, state, clock);
+}
+
+}  // namespace mmc::meta

@@ -1,0 +1,58 @@
+// CatalogSync: the long poll by which a node takes its catalog records and fences.
+#include <algorithm>
+
+#include "meta_service/ops/common.h"
+
+namespace mmc::meta::ops {
+
+namespace {
+
+constexpr size_t kMaxEntries = 4096;
+constexpr uint64_t kMaxWaitMs = 60'000;
+
+void FillRecord(CatalogEntry& entry, proto::CatalogRecord* out) {
+  out->set_seq(entry.seq);
+  out->set_op(entry.forget ? proto::CATALOG_FORGET : proto::CATALOG_ADD);
+  out->set_segment(entry.segment);
+  out->set_generation(entry.generation);
+  out->set_key(std::move(entry.key));
+  if (entry.forget) return;
+  out->set_size(entry.size);
+  out->set_checksum(entry.checksum);
+  out->add_extent_offset(entry.first.offset);
+  out->add_extent_length(entry.first.length);
+  for (const ExtentView& extent : entry.others) {
+    out->add_extent_offset(extent.offset);
+    out->add_extent_length(extent.length);
+  }
+}
+
+}  // namespace
+
+Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogSyncRequest& request,
+                              proto::CatalogSyncReply* reply) {
+  if (Status size = CheckBatch("fenced sessions", request.fenced_sessions_size()); !size.ok()) co_return size;
+  WaitQueue& queue = env.waiters.feed(request.node());
+  const TimePoint until =
+      std::min(WaitLimit(env, context),
+               env.clock.Now() + std::chrono::milliseconds(std::min<uint64_t>(request.wait_ms(), kMaxWaitMs)));
+  CatalogBatch batch;
+  for (;;) {
+    const uint64_t ticket = queue.ticket();
+    const TimePoint now = env.clock.Now();
+    batch = {};
+    Status polled = env.state.CatalogSync(
+        request.node(), request.incarnation(), request.acked_seq(),
+        {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())}, kMaxEntries, &batch,
+        now);
+    if (!polled.ok()) co_return polled;
+    if (batch.fresh || now >= until || env.waiters.closed()) break;
+    co_await queue.Wait(ticket, until);
+  }
+  for (CatalogEntry& entry : batch.entries) FillRecord(entry, reply->add_records());
+  for (uint64_t session : batch.fences) reply->add_fence_sessions(session);
+  reply->set_term(env.term);
+  co_return Status::Ok();
+}
+
+}  // namespace mmc::meta::ops

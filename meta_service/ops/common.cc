@@ -1,0 +1,55 @@
+#include "meta_service/ops/common.h"
+
+#include <algorithm>
+#include <string>
+
+namespace mmc::meta::ops {
+
+Status CheckBatch(const char* what, size_t count) {
+  if (count <= kMaxBatch) return Status::Ok();
+  return Status(Code::kTooLarge, std::to_string(count) + " " + what + " in one call, at most " +
+                                     std::to_string(kMaxBatch) + " are taken: split the batch");
+}
+
+Status CheckSameLength(const char* what, size_t count, const char* than, size_t expected) {
+  if (count == expected) return Status::Ok();
+  return Status(Code::kInvalidArgument, std::to_string(count) + " " + what + " for " + std::to_string(expected) + " " +
+                                            than + ": the lists must be of one length");
+}
+
+void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out) {
+  out->Reserve(static_cast<int>(codes.size()));
+  for (Code code : codes) out->AddAlreadyReserved(static_cast<uint32_t>(code));
+}
+
+void FillNode(const NodeInfo& info, proto::Node* out) {
+  out->set_id(info.id);
+  out->set_name(info.name);
+  out->set_incarnation(info.incarnation);
+  out->set_host_id(info.host_id);
+  out->set_state(static_cast<proto::NodeState>(info.health));
+  for (const EndpointInfo& endpoint : info.endpoints) {
+    auto* to = out->add_endpoints();
+    to->set_transport(endpoint.transport);
+    to->set_address(endpoint.address);
+  }
+  for (const SegmentInfo& segment : info.segments) {
+    auto* to = out->add_segments();
+    to->set_id(segment.id);
+    to->set_epoch(segment.epoch);
+    to->set_medium(static_cast<proto::Medium>(segment.medium));
+    to->set_size(segment.size);
+    to->set_numa_node(segment.numa_node);
+  }
+  for (uint64_t used : info.used_bytes) out->add_used_bytes(used);
+  out->set_objects(info.objects);
+  out->set_silent_ms(std::chrono::duration_cast<std::chrono::milliseconds>(info.silent).count());
+}
+
+TimePoint WaitLimit(const OpEnv& env, const Context& context) {
+  const Duration left = context.deadline - Clock::Real().Now();
+  const Duration margin = std::min<Duration>(std::chrono::milliseconds(100), left / 10);
+  return env.clock.Now() + (left - margin);
+}
+
+}  // namespace mmc::meta::ops

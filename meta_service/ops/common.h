@@ -1,0 +1,60 @@
+// What several methods share: judging keys and list lengths, replicas as columns, deadlines on the service's clock.
+//
+// Thread safety: pure functions. Ownership: none.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "meta_service/ops/ops.h"
+#include "proto/types.pb.h"
+
+namespace mmc::meta::ops {
+
+// kOk, kInvalidArgument (empty), kTooLarge.
+inline Code JudgeKey(std::string_view key) {
+  if (key.empty()) return Code::kInvalidArgument;
+  return key.size() > kMaxKeyBytes ? Code::kTooLarge : Code::kOk;
+}
+
+// Errors: kTooLarge (more than kMaxBatch of them).
+Status CheckBatch(const char* what, size_t count);
+// Errors: kInvalidArgument.
+Status CheckSameLength(const char* what, size_t count, const char* than, size_t expected);
+
+// The replicas of all rows, in row order.
+template <typename Row>
+void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaColumns* out) {
+  auto* counts = out->mutable_replica_counts();
+  counts->Reserve(static_cast<int>(rows.size()));
+  out->mutable_node()->Reserve(static_cast<int>(views.replicas.size()));
+  out->mutable_segment()->Reserve(static_cast<int>(views.replicas.size()));
+  out->mutable_epoch()->Reserve(static_cast<int>(views.replicas.size()));
+  out->mutable_extent_counts()->Reserve(static_cast<int>(views.replicas.size()));
+  out->mutable_extent_offset()->Reserve(static_cast<int>(views.extents.size()));
+  out->mutable_extent_length()->Reserve(static_cast<int>(views.extents.size()));
+  for (const Row& row : rows) {
+    counts->AddAlreadyReserved(row.replicas);
+    for (uint32_t r = row.first_replica; r < row.first_replica + row.replicas; ++r) {
+      const ReplicaView& replica = views.replicas[r];
+      out->mutable_node()->AddAlreadyReserved(replica.node);
+      out->mutable_segment()->AddAlreadyReserved(replica.segment);
+      out->mutable_epoch()->AddAlreadyReserved(replica.epoch);
+      out->mutable_extent_counts()->AddAlreadyReserved(replica.extents);
+      for (uint32_t e = replica.first_extent; e < replica.first_extent + replica.extents; ++e) {
+        out->mutable_extent_offset()->AddAlreadyReserved(views.extents[e].offset);
+        out->mutable_extent_length()->AddAlreadyReserved(views.extents[e].length);
+      }
+    }
+  }
+}
+
+void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
+void FillNode(const NodeInfo& info, proto::Node* out);
+
+// The call's deadline, a little early so that the answer gets there in time, on the service's clock.
+TimePoint WaitLimit(const OpEnv& env, const Context& context);
+
+}  // namespace mmc::meta::ops

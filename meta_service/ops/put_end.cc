@@ -1,0 +1,35 @@
+// PutCommit and PutAbort: the two ends of a grant.
+#include "meta_service/ops/common.h"
+
+namespace mmc::meta::ops {
+
+Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutCommitReply* reply) {
+  const size_t n = request.grant_size();
+  MMC_RETURN_IF_ERROR(CheckBatch("grants", n));
+  if (request.checksum_size() != 0) {
+    MMC_RETURN_IF_ERROR(CheckSameLength("checksums", request.checksum_size(), "grants", n));
+  }
+  if (request.failed_replicas_size() != 0) {
+    MMC_RETURN_IF_ERROR(CheckSameLength("failed_replicas", request.failed_replicas_size(), "grants", n));
+  }
+  std::vector<Code> codes(n);
+  MMC_RETURN_IF_ERROR(env.state.PutCommit(
+      request.session(), {request.grant().data(), n},
+      {request.checksum().data(), static_cast<size_t>(request.checksum_size())},
+      {request.failed_replicas().data(), static_cast<size_t>(request.failed_replicas_size())}, codes,
+      env.clock.Now()));
+  FillStatus(codes, reply->mutable_status());
+  return Status::Ok();
+}
+
+Status PutAbort(OpEnv& env, const proto::PutAbortRequest& request, proto::PutAbortReply* reply) {
+  const size_t n = request.grant_size();
+  MMC_RETURN_IF_ERROR(CheckBatch("grants", n));
+  std::vector<Code> codes(n);
+  MMC_RETURN_IF_ERROR(env.state.PutAbort(request.session(), {request.grant().data(), n}, request.unconfirmed(), codes,
+                                         env.clock.Now()));
+  FillStatus(codes, reply->mutable_status());
+  return Status::Ok();
+}
+
+}  // namespace mmc::meta::ops

@@ -1,0 +1,146 @@
+// PutStart: grants for keys that are not there. See meta_service.h for when it waits.
+#include <algorithm>
+#include <string>
+
+#include "common/base/bytes.h"
+#include "meta_service/ops/common.h"
+#include "proto/key_list.h"
+
+namespace mmc::meta::ops {
+
+namespace {
+
+constexpr int kMaxPreferred = 64;
+// How long a call that already holds grants waits for space for the rest: its own grants might be what fills the pool.
+constexpr auto kPartialWait = std::chrono::seconds(1);
+// Leases end without an event, so a wait for space looks again from time to time.
+constexpr auto kLookAgain = std::chrono::milliseconds(50);
+
+class PutCall {
+ public:
+  Status Prepare(OpEnv& env, const proto::PutStartRequest& request);
+  Status Try(OpEnv& env) { return env.state.PutStart(spec_, rows_, &views_, env.clock.Now()); }
+  // Until when it makes sense to wait for what is not settled; now or earlier: it does not.
+  TimePoint WaitUntil(TimePoint started, TimePoint limit) const;
+  bool LacksSpace() const {
+    return std::any_of(rows_.begin(), rows_.end(), [](const PutRow& row) { return row.code == Code::kNoSpace; });
+  }
+  // The call fails as a whole, with words, when all its keys met the same lack; else the reply has the codes.
+  Status Finish(OpEnv& env, proto::PutStartReply* reply);
+
+ private:
+  PutSpec spec_;
+  std::vector<uint32_t> preferred_;
+  std::vector<PutRow> rows_;
+  Views views_;
+};
+
+Code JudgeSize(uint64_t size) {
+  if (size == 0) return Code::kInvalidArgument;
+  return size > kMaxValueBytes ? Code::kTooLarge : Code::kOk;
+}
+
+Status PutCall::Prepare(OpEnv& env, const proto::PutStartRequest& request) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, proto::DecodeKeys(request.keys()));
+  MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
+  MMC_RETURN_IF_ERROR(CheckSameLength("sizes", request.sizes_size(), "keys", keys.size()));
+  if (request.replicas() > kMaxReplicas) {
+    return Status(Code::kInvalidArgument, std::to_string(request.replicas()) + " replicas asked for, 1..8 are possible");
+  }
+  if (request.preferred_nodes_size() > kMaxPreferred) {
+    return Status(Code::kInvalidArgument, "more than 64 preferred nodes");
+  }
+  if (request.medium() < 0 || request.medium() >= kMediums) {
+    return Status(Code::kInvalidArgument, "medium " + std::to_string(request.medium()) + " is not known");
+  }
+  preferred_.assign(request.preferred_nodes().begin(), request.preferred_nodes().end());
+  spec_ = {.session = request.session(),
+           .call = env.state.NextCall(),
+           .replicas = std::max(1u, request.replicas()),
+           .preferred = preferred_,
+           .medium = static_cast<Medium>(request.medium()),
+           .prefer_local = request.prefer_local(),
+           .strict_medium = request.strict_medium()};
+  rows_.resize(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    PutRow& row = rows_[i];
+    row.key = keys[i];
+    row.size = request.sizes(static_cast<int>(i));
+    row.code = JudgeKey(keys[i]);
+    if (row.code == Code::kOk) row.code = JudgeSize(row.size);
+    row.settled = row.code != Code::kOk;
+    if (!row.settled) row.hash = HashKey(row.key);
+  }
+  return Status::Ok();
+}
+
+TimePoint PutCall::WaitUntil(TimePoint started, TimePoint limit) const {
+  bool granted = false, lacks_space = false, unsettled = false;
+  for (const PutRow& row : rows_) {
+    granted |= row.grant != 0;
+    unsettled |= !row.settled;
+    lacks_space |= !row.settled && row.code == Code::kNoSpace;
+  }
+  if (!unsettled) return started;
+  if (!granted) return limit;
+  // Two calls that each hold what the other waits for would both wait in vain: only space, and only for a while.
+  return lacks_space ? std::min(limit, started + kPartialWait) : started;
+}
+
+Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
+  const auto all = [this](Code code) {
+    return !rows_.empty() &&
+           std::all_of(rows_.begin(), rows_.end(), [code](const PutRow& row) { return row.code == code; });
+  };
+  if (all(Code::kNoSpace)) {
+    return Status(Code::kNoSpace, env.state.ExplainNoSpace(spec_.medium, env.clock.Now()));
+  }
+  if (all(Code::kNoNode)) {
+    return Status(Code::kNoNode, "fewer than " + std::to_string(spec_.replicas) + " serving nodes have a " +
+                                     MediumName(spec_.medium) + " segment that could hold " +
+                                     FormatBytes(rows_[0].size) + "; start local services or ask for less");
+  }
+  reply->mutable_status()->Reserve(static_cast<int>(rows_.size()));
+  reply->mutable_grant()->Reserve(static_cast<int>(rows_.size()));
+  for (const PutRow& row : rows_) {
+    reply->mutable_status()->AddAlreadyReserved(static_cast<uint32_t>(row.code));
+    reply->mutable_grant()->AddAlreadyReserved(row.grant);
+  }
+  FillReplicas(std::span<const PutRow>(rows_), views_, reply->mutable_replicas());
+  reply->set_directory_version(env.state.directory_version());
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status PutStartNow(OpEnv& env, const proto::PutStartRequest& request, proto::PutStartReply* reply) {
+  PutCall call;
+  MMC_RETURN_IF_ERROR(call.Prepare(env, request));
+  MMC_RETURN_IF_ERROR(call.Try(env));
+  return call.Finish(env, reply);
+}
+
+Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartRequest& request,
+                           proto::PutStartReply* reply) {
+  PutCall call;
+  if (Status prepared = call.Prepare(env, request); !prepared.ok()) co_return prepared;
+  const TimePoint started = env.clock.Now();
+  const TimePoint limit = WaitLimit(env, context);
+  for (;;) {
+    const uint64_t space = env.waiters.space().ticket();
+    const uint64_t keys = env.waiters.keys().ticket();
+    if (Status tried = call.Try(env); !tried.ok()) co_return tried;
+    const TimePoint now = env.clock.Now();
+    const TimePoint until = call.WaitUntil(started, limit);
+    if (until <= now) break;
+    if (env.waiters.closed()) co_return Status(Code::kShuttingDown, "the meta service stops, nothing was started");
+    if (call.LacksSpace()) {
+      co_await env.waiters.space().Wait(space, std::min(until, now + kLookAgain));
+    } else {
+      co_await env.waiters.keys().Wait(keys, until);
+    }
+  }
+  co_return call.Finish(env, reply);
+}
+
+}  // namespace mmc::meta::ops

@@ -1,0 +1,112 @@
+// Lookup (with lease or pin), LookupPrefix, Exists, Stat, Unpin.
+#include <limits>
+
+#include "meta_service/ops/common.h"
+#include "proto/key_list.h"
+
+namespace mmc::meta::ops {
+
+namespace {
+
+// Big arrays of one call that the next call of the thread uses again.
+struct Scratch {
+  std::vector<ReadRow> rows;
+  Views views;
+  Scratch& Fresh(size_t n) {
+    rows.resize(n);
+    views.Clear();
+    return *this;
+  }
+};
+
+Scratch& ScratchOf(size_t n) {
+  thread_local Scratch scratch;
+  return scratch.Fresh(n);
+}
+
+// Too long to ask for is the same as "for ever": the state cuts it to its own limit.
+Duration Millis(uint64_t ms) {
+  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max() / 1'000'000;
+  return std::chrono::milliseconds(static_cast<int64_t>(std::min(ms, kMax)));
+}
+
+Code ReadCode(const ReadRow& row, std::string_view key) {
+  if (row.code != Code::kNotFound) return row.code;
+  const Code judged = JudgeKey(key);
+  return judged == Code::kOk ? Code::kNotFound : judged;
+}
+
+Result<std::vector<std::string_view>> Keys(const proto::KeyList& list) {
+  MMC_ASSIGN_OR_RETURN(auto keys, proto::DecodeKeys(list));
+  MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
+  return keys;
+}
+
+}  // namespace
+
+Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  const int n = static_cast<int>(keys.size());
+  Scratch& scratch = ScratchOf(keys.size());
+  const Duration lease = env.state.LeaseFor(Millis(request.lease_ms()));
+  MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys, lease, request.pin(), scratch.rows, &scratch.views,
+                                       env.clock.Now()));
+  reply->mutable_status()->Reserve(n);
+  reply->mutable_size()->Reserve(n);
+  reply->mutable_generation()->Reserve(n);
+  reply->mutable_checksum()->Reserve(n);
+  for (int i = 0; i < n; ++i) {
+    const ReadRow& row = scratch.rows[i];
+    reply->mutable_status()->AddAlreadyReserved(static_cast<uint32_t>(ReadCode(row, keys[i])));
+    reply->mutable_size()->AddAlreadyReserved(row.size);
+    reply->mutable_generation()->AddAlreadyReserved(row.generation);
+    reply->mutable_checksum()->AddAlreadyReserved(row.checksum);
+  }
+  FillReplicas(std::span<const ReadRow>(scratch.rows), scratch.views, reply->mutable_replicas());
+  reply->set_lease_ms(std::chrono::duration_cast<std::chrono::milliseconds>(lease).count());
+  reply->set_directory_version(env.state.directory_version());
+  return Status::Ok();
+}
+
+Status LookupPrefix(OpEnv& env, const proto::LookupPrefixRequest& request, proto::LookupPrefixReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  reply->set_present(env.state.LookupPrefix(keys));
+  return Status::Ok();
+}
+
+Status Exists(OpEnv& env, const proto::ExistsRequest& request, proto::ExistsReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  std::string* present = reply->mutable_present();
+  present->resize(keys.size());
+  env.state.Exists(keys, reinterpret_cast<uint8_t*>(present->data()));
+  return Status::Ok();
+}
+
+Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  Scratch& scratch = ScratchOf(keys.size());
+  env.state.Stat(keys, scratch.rows, &scratch.views, env.clock.Now());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const ReadRow& row = scratch.rows[i];
+    reply->add_status(static_cast<uint32_t>(ReadCode(row, keys[i])));
+    reply->add_size(row.size);
+    reply->add_generation(row.generation);
+    reply->add_checksum(row.checksum);
+    reply->add_lease_left_ms(std::chrono::duration_cast<std::chrono::milliseconds>(row.lease_left).count());
+    reply->add_pins(row.pins);
+  }
+  FillReplicas(std::span<const ReadRow>(scratch.rows), scratch.views, reply->mutable_replicas());
+  return Status::Ok();
+}
+
+Status Unpin(OpEnv& env, const proto::UnpinRequest& request, proto::UnpinReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  MMC_RETURN_IF_ERROR(CheckSameLength("generations", request.generation_size(), "keys", keys.size()));
+  std::vector<Code> codes(keys.size());
+  MMC_RETURN_IF_ERROR(env.state.Unpin(request.session(), {request.generation().data(), keys.size()}, codes,
+                                      env.clock.Now()));
+  FillStatus(codes, reply->mutable_status());
+  return Status::Ok();
+}
+
+}  // namespace mmc::meta::ops

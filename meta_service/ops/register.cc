@@ -1,0 +1,53 @@
+// Which function serves which method.
+#include <utility>
+
+#include "meta_service/ops/ops.h"
+
+namespace mmc::meta {
+
+namespace {
+
+template <typename Req, typename Rep>
+void Sync(OpEnv& env, rpc::Server& server, const rpc::Method<Req, Rep>& method,
+          Status (*op)(OpEnv&, const Req&, Rep*)) {
+  server.Handle(method, [&env, op](const rpc::CallContext&, const Req& request, Rep* reply) {
+    return op(env, request, reply);
+  });
+}
+
+template <typename Req, typename Rep>
+void Async(OpEnv& env, rpc::Server& server, const rpc::Method<Req, Rep>& method,
+           ops::Awaitable<Status> (*op)(OpEnv&, rpc::CallContext, const Req&, Rep*)) {
+  server.HandleAsync(method, [&env, op](rpc::CallContext context, const Req& request, Rep* reply) {
+    return op(env, std::move(context), request, reply);
+  });
+}
+
+}  // namespace
+
+void RegisterOps(OpEnv& env, rpc::Server& server) {
+  Sync(env, server, proto::kOpenSession, &ops::OpenSession);
+  Sync(env, server, proto::kSessionHeartbeat, &ops::SessionHeartbeat);
+  Sync(env, server, proto::kCloseSession, &ops::CloseSession);
+  Async(env, server, proto::kPutStart, &ops::PutStart);
+  Sync(env, server, proto::kPutCommit, &ops::PutCommit);
+  Sync(env, server, proto::kPutAbort, &ops::PutAbort);
+  Sync(env, server, proto::kLookup, &ops::Lookup);
+  Sync(env, server, proto::kUnpin, &ops::Unpin);
+  Sync(env, server, proto::kLookupPrefix, &ops::LookupPrefix);
+  Sync(env, server, proto::kExists, &ops::Exists);
+  Sync(env, server, proto::kStat, &ops::Stat);
+  Sync(env, server, proto::kRemove, &ops::Remove);
+  Async(env, server, proto::kRemoveAll, &ops::RemoveAll);
+  Async(env, server, proto::kRemoveByPrefix, &ops::RemoveByPrefix);
+  Sync(env, server, proto::kList, &ops::List);
+  Sync(env, server, proto::kJoin, &ops::Join);
+  Sync(env, server, proto::kNodeHeartbeat, &ops::NodeHeartbeat);
+  Sync(env, server, proto::kNodeLeave, &ops::NodeLeave);
+  Async(env, server, proto::kCatalogSync, &ops::CatalogSync);
+  Sync(env, server, proto::kReportReplica, &ops::ReportReplica);
+  Sync(env, server, proto::kDirectory, &ops::Directory);
+  Sync(env, server, proto::kClusterStatus, &ops::ClusterStatus);
+}
+
+}  // namespace mmc::meta

@@ -1,0 +1,201 @@
+#include "meta_service/state/membership.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mmc::meta {
+
+namespace {
+
+Status Stale(const std::string& what) {
+  return Status(Code::kStaleNode, what + "; join again, with a new incarnation and new segment epochs when it is over");
+}
+
+}  // namespace
+
+Result<Membership::Node*> Membership::Find(uint32_t node, uint64_t incarnation) {
+  const auto it = nodes_.find(node);
+  if (it == nodes_.end()) return Stale("node " + std::to_string(node) + " is not known");
+  if (it->second.spec.incarnation != incarnation || it->second.gone) {
+    return Stale("incarnation " + std::to_string(incarnation) + " of node " + it->second.spec.name + " is over");
+  }
+  return &it->second;
+}
+
+// The node of that name, made when there is none; the one that is gone longest makes room when there are too many.
+Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t max_nodes) {
+  if (const auto it = by_name_.find(name); it != by_name_.end()) return &nodes_[it->second];
+  if (nodes_.size() >= max_nodes) {
+    auto oldest = nodes_.end();
+    for (auto it = nodes_.begin(); it != nodes_.end(); ++it) {
+      if (!it->second.gone) continue;
+      if (oldest == nodes_.end() || it->second.last_heard < oldest->second.last_heard) oldest = it;
+    }
+    if (oldest == nodes_.end()) {
+      return Status(Code::kQueueFull, std::to_string(max_nodes) + " nodes are there, no more can join");
+    }
+    by_name_.erase(oldest->second.spec.name);
+    nodes_.erase(oldest);
+  }
+  const uint32_t id = next_id_++;
+  by_name_[name] = id;
+  Node* node = &nodes_[id];
+  node->id = id;
+  return node;
+}
+
+Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records,
+                                               TimePoint now) {
+  MutexLock lock(mutex_);
+  MMC_ASSIGN_OR_RETURN(Node * node, Place(spec.name, max_nodes));
+  Admission admission{.node = node->id};
+  const bool known = node->feed != nullptr;
+  if (known && node->spec.incarnation == spec.incarnation) {
+    if (node->gone) return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name + " is over");
+    if (node->spec.segments != spec.segments) {
+      return Stale("node " + spec.name + " changed its segments within one incarnation");
+    }
+    admission.resumed = true;
+    node->spec = spec;
+    Heard(node, now);
+    Changed();
+    return admission;
+  }
+  if (known) admission.dropped = End(node, NodeHealth::kDead);
+  auto feed = std::make_shared<CatalogFeed>(node->id, spec.acked_seq, max_feed_records);
+  for (const SegmentInfo& info : spec.segments) {
+    auto segment = std::make_shared<Segment>(info, node->id, feed);
+    if (Status added = table_.Add(segment); !added.ok()) {
+      for (auto& made : node->segments) made->Kill();
+      node->segments.clear();
+      node->gone = true;
+      return added;
+    }
+    node->segments.push_back(std::move(segment));
+  }
+  node->spec = spec;
+  node->feed = std::move(feed);
+  node->health = NodeHealth::kServing;
+  node->gone = false;
+  node->suspect_until = TimePoint();
+  node->last_heard = now;
+  Changed();
+  return admission;
+}
+
+void Membership::Heard(Node* node, TimePoint now) {
+  node->last_heard = now;
+  if (node->health != NodeHealth::kSuspect || now < node->suspect_until) return;
+  node->health = NodeHealth::kServing;
+  Changed();
+}
+
+Result<NodeHealth> Membership::Heartbeat(uint32_t id, uint64_t incarnation, TimePoint now) {
+  MutexLock lock(mutex_);
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  Heard(node, now);
+  return node->health;
+}
+
+Result<std::shared_ptr<CatalogFeed>> Membership::Feed(uint32_t id, uint64_t incarnation, TimePoint now) {
+  MutexLock lock(mutex_);
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  Heard(node, now);
+  return node->feed;
+}
+
+Membership::Segments Membership::End(Node* node, NodeHealth health) {
+  node->health = health;
+  node->gone = true;
+  for (auto& segment : node->segments) segment->Kill();
+  Segments dropped = std::exchange(node->segments, {});
+  Changed();
+  return dropped;
+}
+
+Result<Membership::Segments> Membership::Leave(uint32_t id, uint64_t incarnation) {
+  MutexLock lock(mutex_);
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  return End(node, NodeHealth::kLeaving);
+}
+
+Status Membership::Suspect(uint32_t id, Duration hold, TimePoint now) {
+  MutexLock lock(mutex_);
+  const auto it = nodes_.find(id);
+  if (it == nodes_.end()) return Status(Code::kNotFound, "node " + std::to_string(id) + " is not known");
+  Node& node = it->second;
+  if (node.gone) return Status::Ok();
+  node.suspect_until = std::max(node.suspect_until, now + hold);
+  if (node.health == NodeHealth::kServing) {
+    node.health = NodeHealth::kSuspect;
+    Changed();
+  }
+  return Status::Ok();
+}
+
+Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoint now) {
+  MutexLock lock(mutex_);
+  Segments dropped;
+  for (auto& [id, node] : nodes_) {
+    if (node.gone) continue;
+    const Duration silent = now - node.last_heard;
+    if (silent >= grace) {
+      Segments dead = End(&node, NodeHealth::kDead);
+      dropped.insert(dropped.end(), dead.begin(), dead.end());
+    } else if (silent >= suspect && node.health == NodeHealth::kServing) {
+      node.health = NodeHealth::kSuspect;
+      Changed();
+    }
+  }
+  return dropped;
+}
+
+void Membership::Changed() {
+  auto view = std::make_shared<PlacementView>();
+  for (const auto& [id, node] : nodes_) {
+    if (node.health == NodeHealth::kServing && !node.gone) {
+      view->nodes.push_back({id, node.spec.host_id, node.segments});
+    }
+  }
+  view_ = std::move(view);
+  version_.fetch_add(1, std::memory_order_acq_rel);
+}
+
+std::shared_ptr<const PlacementView> Membership::View() const {
+  MutexLock lock(mutex_);
+  return view_;
+}
+
+std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) const {
+  MutexLock lock(mutex_);
+  std::vector<NodeInfo> infos;
+  for (const auto& [id, node] : nodes_) {
+    if (node.gone && node.health == NodeHealth::kLeaving) continue;  // it said goodbye: nothing to show
+    NodeInfo info{id, node.spec.name, node.spec.incarnation, node.spec.host_id, node.health, node.spec.endpoints};
+    for (const auto& segment : node.segments) {
+      info.segments.push_back(segment->info());
+      info.used_bytes.push_back(segment->used_units() * kUnitBytes);
+      info.objects += segment->replicas().load(std::memory_order_relaxed);
+    }
+    info.silent = now - node.last_heard;
+    infos.push_back(std::move(info));
+  }
+  *version = this->version();
+  return infos;
+}
+
+uint64_t Membership::FencesWaiting() const {
+  MutexLock lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [id, node] : nodes_) sum += node.feed != nullptr ? node.feed->fences_waiting() : 0;
+  return sum;
+}
+
+uint64_t Membership::FeedRecords() const {
+  MutexLock lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [id, node] : nodes_) sum += node.feed != nullptr ? node.feed->queued() : 0;
+  return sum;
+}
+
+}  // namespace mmc::meta

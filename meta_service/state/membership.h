@@ -1,0 +1,90 @@
+// Nodes: who joined with which incarnation and segments, and who is still heard.
+//
+// A node is known by its name; its id is given at the first join and stays. An incarnation that left or was declared
+// dead cannot come back: late writers of it might still be under way.
+//
+// Thread safety: all methods from any thread. Ownership: shares segments and feeds with the SegmentTable. Lock order:
+// this lock, then the SegmentTable's.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "meta_service/state/catalog_feed.h"
+#include "meta_service/state/segment.h"
+#include "meta_service/state/types.h"
+
+namespace mmc::meta {
+
+// What placement looks at: the serving nodes. Immutable.
+struct PlacementNode {
+  uint32_t id = 0;
+  std::string host_id;
+  std::vector<std::shared_ptr<Segment>> segments;
+};
+struct PlacementView {
+  std::vector<PlacementNode> nodes;
+};
+
+class Membership {
+ public:
+  using Segments = std::vector<std::shared_ptr<Segment>>;
+
+  explicit Membership(SegmentTable& table) : table_(table), view_(std::make_shared<PlacementView>()) {}
+
+  struct Admission {
+    uint32_t node = 0;
+    bool resumed = false;
+    Segments dropped;  // of the incarnation before: the caller drops what is in them
+  };
+  // Errors: kStaleNode, kQueueFull (nodes, segments).
+  Result<Admission> Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records, TimePoint now);
+  // A sign of life. Errors: kStaleNode.
+  Result<NodeHealth> Heartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
+  // The same, for the node's feed.
+  Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, TimePoint now);
+  Result<Segments> Leave(uint32_t node, uint64_t incarnation);
+  // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
+  Status Suspect(uint32_t node, Duration hold, TimePoint now);
+  // Serving -> suspect -> dead. Gives the segments of those that died now.
+  Segments Check(Duration suspect, Duration grace, TimePoint now);
+
+  std::shared_ptr<const PlacementView> View() const;
+  std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  uint64_t FencesWaiting() const;
+  uint64_t FeedRecords() const;
+
+ private:
+  struct Node {
+    uint32_t id = 0;
+    JoinSpec spec;
+    NodeHealth health = NodeHealth::kServing;
+    bool gone = false;  // left or dead: this incarnation is over
+    TimePoint last_heard, suspect_until;
+    Segments segments;
+    std::shared_ptr<CatalogFeed> feed;
+  };
+
+  Result<Node*> Find(uint32_t node, uint64_t incarnation) MMC_REQUIRES(mutex_);
+  Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
+  void Heard(Node* node, TimePoint now) MMC_REQUIRES(mutex_);
+  Segments End(Node* node, NodeHealth health) MMC_REQUIRES(mutex_);
+  void Changed() MMC_REQUIRES(mutex_);
+
+  SegmentTable& table_;
+  std::atomic<uint64_t> version_{1};
+  mutable Mutex mutex_;
+  uint32_t next_id_ MMC_GUARDED_BY(mutex_) = 1;
+  std::map<uint32_t, Node> nodes_ MMC_GUARDED_BY(mutex_);
+  std::map<std::string, uint32_t> by_name_ MMC_GUARDED_BY(mutex_);
+  std::shared_ptr<const PlacementView> view_ MMC_GUARDED_BY(mutex_);
+};
+
+}  // namespace mmc::meta

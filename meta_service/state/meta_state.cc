@@ -1,0 +1,190 @@
+#include "meta_service/state/meta_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/bytes.h"
+
+namespace mmc::meta {
+
+MetaState::MetaState(StateOptions options)
+    : options_(std::move(options)),
+      next_generation_(options_.id_base),
+      sessions_(options_.id_base),
+      membership_(segments_) {
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    shard.policy = MakeEvictionPolicy(options_.evict_policy);
+  }
+}
+
+MetaState::~MetaState() {
+  // Objects that only pins of open sessions keep are in no table any more: ending the sessions gives them back.
+  Effects effects;
+  for (const auto& session : sessions_.SilentSince(TimePoint::max())) EndSession(session, TimePoint(), &effects);
+}
+
+void MetaState::Tell(const Effects& effects) {
+  StateListener* listener = listener_.load(std::memory_order_acquire);
+  if (listener == nullptr) return;
+  if (effects.keys) listener->OnKeys();
+  if (effects.space) listener->OnSpace();
+  for (uint32_t node : effects.feeds) listener->OnFeed(node);
+}
+
+// The catalog has forgotten the replica (or never knew it, or its node is gone): only leases are left to wait for.
+void MetaState::Release(FreeItem item, TimePoint now, Effects* effects) {
+  Segment& segment = segments_.Get(item.placed().segment);
+  if (item.lease_until() > now.time_since_epoch().count() && !segment.dead()) {
+    deferred_.Add(std::move(item));
+    return;
+  }
+  segment.Free(std::move(item));
+  effects->space = true;
+}
+
+void MetaState::DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now, Effects* effects) {
+  const Placed placed = replica->placed;
+  Segment& segment = segments_.Get(placed.segment);
+  segment.replicas().fetch_sub(1, std::memory_order_relaxed);
+  FreeItem item = segment.Detach(placed, object.lease_until, !keep && !object.Leased(now));
+  uint64_t seq = 0;
+  if (!segment.dead()) {
+    CatalogEntry entry;
+    entry.forget = true;
+    entry.segment = segment.info().id;
+    entry.generation = object.generation;
+    entry.key = object.key();
+    if (segment.feed().Forget(std::move(entry), keep ? nullptr : &item, &seq)) {
+      effects->feeds.push_back(segment.node());
+    }
+  }
+  if (keep) {
+    replica->forget_seq = seq;
+    item.Take();  // stays with the object
+  } else if (item.held()) {
+    Release(std::move(item), now, effects);  // no feed any more
+  }
+}
+
+void MetaState::CloseUp(Shard& shard, Object* object, uint32_t index) {
+  Replica* replicas = object->replicas();
+  for (uint32_t i = index + 1; i < object->replica_count; ++i) {
+    if (!object->writing) shard.policy->Move(&replicas[i], &replicas[i - 1]);
+    replicas[i - 1] = replicas[i];
+    replicas[i - 1].placed.index = i - 1;
+  }
+  --object->replica_count;
+}
+
+void MetaState::DropReplica(Shard& shard, Object* object, uint32_t index, TimePoint now, Effects* effects) {
+  Replica* replica = object->replicas() + index;
+  shard.policy->Erase(replica);
+  DetachReplica(*object, replica, false, now, effects);
+  CloseUp(shard, object, index);
+}
+
+void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now, Effects* effects) {
+  shard.table.Erase(hash, object);
+  counters_.objects.fetch_sub(1, std::memory_order_relaxed);
+  counters_.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
+  const bool pinned = object->pins > 0;
+  for (uint32_t i = 0; i < object->replica_count; ++i) {
+    shard.policy->Erase(object->replicas() + i);
+    DetachReplica(*object, object->replicas() + i, pinned, now, effects);
+  }
+  object->detached = true;
+  if (!pinned) Object::Destroy(object);
+}
+
+// The last pin of an object that is out of the table: now its space goes on its way.
+void MetaState::DropPin(const Pin& pin, uint32_t count, TimePoint now, Effects* effects) {
+  Shard& shard = ShardOf(pin.hash);
+  MutexLock lock(shard.mutex);
+  Object* object = pin.object;
+  object->pins -= count;
+  counters_.pins.fetch_sub(count, std::memory_order_relaxed);
+  if (object->pins > 0 || !object->detached) return;
+  for (uint32_t i = 0; i < object->replica_count; ++i) {
+    Replica& replica = object->replicas()[i];
+    Segment& segment = segments_.Get(replica.placed.segment);
+    FreeItem item(replica.placed, object->lease_until, false);
+    segment.feed().AwaitAck(replica.forget_seq, &item);
+    if (item.held()) Release(std::move(item), now, effects);
+  }
+  Object::Destroy(object);
+}
+
+void MetaState::Reap(TimePoint now) {
+  Effects effects;
+  for (FreeItem& item : deferred_.TakeDue(now)) {
+    segments_.Get(item.placed().segment).Free(std::move(item));
+    effects.space = true;
+  }
+  segments_.Sweep();
+  Tell(effects);
+}
+
+Figures MetaState::figures() const {
+  Figures f;
+  const auto read = [](const std::atomic<uint64_t>& value) { return value.load(std::memory_order_relaxed); };
+  f.objects = read(counters_.objects);
+  f.value_bytes = read(counters_.value_bytes);
+  f.grants = read(counters_.grants);
+  f.pins = read(counters_.pins);
+  f.hits = read(counters_.hits);
+  f.misses = read(counters_.misses);
+  f.puts = read(counters_.puts);
+  f.gets = read(counters_.gets);
+  f.removes = read(counters_.removes);
+  for (int i = 0; i < kEvictCauses; ++i) {
+    f.evicted_objects[i] = read(counters_.evicted_objects[i]);
+    f.evicted_bytes[i] = read(counters_.evicted_bytes[i]);
+  }
+  f.sessions = sessions_.size();
+  for (const auto& segment : segments_.All()) {
+    if (segment->dead()) continue;
+    f.capacity_bytes += segment->total_units() * kUnitBytes;
+    f.used_bytes += segment->used_units() * kUnitBytes;
+    f.waiting_bytes += segment->waiting_units() * kUnitBytes;
+  }
+  f.fences_waiting = membership_.FencesWaiting();
+  f.feed_records = membership_.FeedRecords();
+  return f;
+}
+
+std::string MetaState::ExplainNoSpace(Medium medium, TimePoint) const {
+  uint64_t total = 0, waiting = 0, live = 0, soon = 0;
+  for (const auto& segment : segments_.All()) {
+    if (segment->dead() || segment->info().medium != medium) continue;
+    total += segment->total_units() * kUnitBytes;
+    live += segment->live_units() * kUnitBytes;
+    waiting += segment->waiting_units() * kUnitBytes;
+    soon += segment->soon_units() * kUnitBytes;
+  }
+  const uint64_t grants = counters_.grants.load(std::memory_order_relaxed);
+  return std::string(MediumName(medium)) + " is full: of " + FormatBytes(total) + ", " + FormatBytes(live) +
+         " are leased, pinned or being written (" + std::to_string(grants) + " grants), " +
+         FormatBytes(waiting - std::min(soon, waiting)) + " wait for leases or fences, " + FormatBytes(soon) +
+         " for catalog acknowledgements; retry later or add memory";
+}
+
+uint64_t MetaState::MetadataBytes() const {
+  uint64_t bytes = 0;
+  for (const Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    bytes += shard.table.MetadataBytes() + shard.policy->MetadataBytes();
+  }
+  for (const auto& segment : segments_.All()) bytes += segment->MetadataBytes();
+  constexpr uint64_t kMallocHeader = 8, kMallocRounding = 8;  // glibc: header, and half of its 16-byte steps
+  const uint64_t objects = counters_.objects.load(std::memory_order_relaxed);
+  return bytes + objects * (sizeof(Object) + kMallocHeader + kMallocRounding) + CommittedReplicas() * sizeof(Replica);
+}
+
+uint64_t MetaState::CommittedReplicas() const {
+  uint64_t replicas = 0;
+  for (const auto& segment : segments_.All()) replicas += segment->replicas().load(std::memory_order_relaxed);
+  return replicas;
+}
+
+}  // namespace mmc::meta

@@ -1,0 +1,238 @@
+// PutStart, PutCommit, PutAbort.
+#include <bit>
+#include <utility>
+
+#include "meta_service/state/meta_state.h"
+#include "meta_service/state/placement.h"
+
+namespace mmc::meta {
+
+// True when the row's key is in the table: nothing to place.
+bool MetaState::SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) {
+  Object* object = shard.table.Find(row->hash, row->key);
+  if (object == nullptr) return false;
+  if (object->writing) {
+    row->code = Code::kBeingWritten;
+    row->settled = shard.grants.Of(*object).call == spec.call;  // waiting for oneself would never end
+  } else {
+    row->code = Code::kExists;
+    row->settled = true;
+  }
+  return true;
+}
+
+void MetaState::SettleKnown(const PutSpec& spec, std::span<PutRow> rows) {
+  for (PutRow& row : rows) {
+    if (row.settled) continue;
+    Shard& shard = ShardOf(row.hash);
+    MutexLock lock(shard.mutex);
+    if (!SettleIfThere(shard, spec, &row)) row.code = Code::kOk;
+  }
+}
+
+Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now) {
+  MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(spec.session));
+  session->Heard(now);
+  for (const PutRow& row : rows) ShardOf(row.hash).table.PrefetchSlot(row.hash);
+  SettleKnown(spec, rows);
+
+  Effects effects;
+  Placer placer(membership_.View(), spec, session->host_id(), options_.seed + spec.call);
+  std::vector<Placed> placed;
+  for (PutRow& row : rows) {
+    if (row.settled || row.code == Code::kBeingWritten) continue;
+    if (session->grants().load(std::memory_order_relaxed) >= options_.max_grants_per_session) {
+      row.code = Code::kQueueFull;
+      row.settled = true;
+      continue;
+    }
+    row.code = placer.Place(row.size, &placed);
+    if (row.code == Code::kOk) {
+      InsertGrant(spec, *session, placed, &row, views, now, &effects);
+    } else {
+      row.settled = row.code == Code::kNoNode;
+    }
+  }
+  EvictForNeeds(placer, now);
+  Tell(effects);
+  return session->ended() ? Status(Code::kSessionLost, "the session ended during the call, open a new one")
+                          : Status::Ok();
+}
+
+void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed, PutRow* row,
+                            Views* views, TimePoint now, Effects* effects) {
+  Object* object = Object::Make(row->key, static_cast<uint32_t>(row->size), placed);
+  object->writing = true;
+  Shard& shard = ShardOf(row->hash);
+  {
+    MutexLock lock(shard.mutex);
+    // Another call may have come first; an ended session gets nothing (its grants were collected under this lock).
+    if (!SettleIfThere(shard, spec, row)) {
+      if (session.ended()) {
+        row->code = Code::kSessionLost;
+      } else {
+        const Grant grant{.session = spec.session,
+                          .call = spec.call,
+                          .hash = row->hash,
+                          .object = object,
+                          .expiry = (now + options_.grant).time_since_epoch().count()};
+        row->grant = shard.grants.Add(row->hash % kShards, grant);
+        row->code = row->grant != 0 ? Code::kOk : Code::kQueueFull;
+        if (row->grant != 0) shard.table.Insert(row->hash, object);
+      }
+      row->settled = true;
+    }
+    if (row->code == Code::kOk) {
+      AppendReplicas(*object, &row->first_replica, &row->replicas, views);
+      session.grants().fetch_add(1, std::memory_order_relaxed);
+      counters_.grants.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+  Object::Destroy(object);
+  for (const Placed& extents : placed) FreeUnwritten(extents, effects);
+}
+
+// Nothing was written there, or whoever did is done: no lease, no catalog record, no fence to wait for.
+void MetaState::FreeUnwritten(const Placed& placed, Effects* effects) {
+  segments_.Get(placed.segment).Free(placed);
+  effects->space = true;
+}
+
+// What is on its way already (detached, waiting for an acknowledgement only) counts as found.
+void MetaState::EvictForNeeds(const Placer& placer, TimePoint now) {
+  constexpr uint32_t kMaxSteps = 8192;
+  for (const auto& [slot, need] : placer.needs()) {
+    const uint64_t coming = need.segment->free_units() + need.segment->soon_units();
+    if (coming >= need.units || need.segment->dead()) continue;
+    EvictFrom(slot, (need.units - coming) * kUnitBytes, EvictCause::kInline, kMaxSteps, now);
+  }
+}
+
+void MetaState::EraseGrant(Shard& shard, Grant* grant) {
+  shard.grants.Erase(grant);
+  counters_.grants.fetch_sub(1, std::memory_order_relaxed);
+}
+
+Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants, std::span<const uint64_t> checksums,
+                            std::span<const uint32_t> failed_replicas, std::span<Code> codes, TimePoint now) {
+  MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
+  session->Heard(now);
+  Effects effects;
+  const uint64_t stamp = next_stamp_.fetch_add(grants.size(), std::memory_order_relaxed);
+  const uint64_t generation = next_generation_.fetch_add(grants.size(), std::memory_order_relaxed);
+  uint32_t ended = 0;
+  uint64_t committed = 0;
+  // From the last to the first: the first keys of a batch are the most valuable and become the youngest.
+  for (size_t i = grants.size(); i-- > 0;) {
+    codes[i] = CommitOne(session_id, grants[i], checksums.empty() ? 0 : checksums[i],
+                         failed_replicas.empty() ? 0 : failed_replicas[i], stamp + (grants.size() - 1 - i),
+                         generation + i, &effects);
+    ended += codes[i] == Code::kOk || codes[i] == Code::kReplicasLost;
+    committed += codes[i] == Code::kOk;
+  }
+  session->grants().fetch_sub(ended, std::memory_order_relaxed);
+  counters_.puts.fetch_add(committed, std::memory_order_relaxed);
+  effects.keys = ended > 0;
+  Tell(effects);
+  return Status::Ok();
+}
+
+Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed, uint64_t stamp,
+                          uint64_t generation, Effects* effects) {
+  if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
+  Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
+  MutexLock lock(shard.mutex);
+  Grant* grant = shard.grants.Find(grant_id);
+  if (grant == nullptr || grant->session != session) return Code::kGrantLost;
+  Object* object = grant->object;
+  for (uint32_t i = 0; i < object->replica_count; ++i) {
+    const Segment& segment = segments_.Get(object->replicas()[i].placed.segment);
+    if ((failed >> i & 1) == 0 && !segment.dead() && !segment.feed().HasRoom()) return Code::kQueueFull;
+  }
+  for (uint32_t i = object->replica_count; i-- > 0;) {
+    const Placed placed = object->replicas()[i].placed;
+    if ((failed >> i & 1) == 0 && !segments_.Get(placed.segment).dead()) continue;
+    CloseUp(shard, object, i);
+    FreeUnwritten(placed, effects);
+  }
+  const uint64_t hash = grant->hash;
+  EraseGrant(shard, grant);
+  if (object->replica_count == 0) {
+    shard.table.Erase(hash, object);
+    Object::Destroy(object);
+    return Code::kReplicasLost;
+  }
+  object->generation = generation;
+  object->checksum = checksum;
+  object->stamp = stamp;
+  object->pins = 0;
+  object->writing = false;
+  for (uint32_t i = 0; i < object->replica_count; ++i) shard.policy->Insert(object->replicas() + i);
+  counters_.objects.fetch_add(1, std::memory_order_relaxed);
+  counters_.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
+  QueueAdds(*object, effects);
+  return Code::kOk;
+}
+
+void MetaState::QueueAdds(const Object& object, Effects* effects) {
+  for (uint32_t i = 0; i < object.replica_count; ++i) {
+    const Placed& placed = object.replicas()[i].placed;
+    Segment& segment = segments_.Get(placed.segment);
+    segment.replicas().fetch_add(1, std::memory_order_relaxed);
+    CatalogEntry entry;
+    entry.segment = segment.info().id;
+    entry.generation = object.generation;
+    entry.size = object.size;
+    entry.checksum = object.checksum;
+    entry.key = object.key();
+    uint64_t left = object.size;
+    placed.ForEach([&](const Extent& extent) {
+      const ExtentView view{extent.offset * kUnitBytes, std::min<uint64_t>(left, extent.units * kUnitBytes)};
+      if (left == object.size) {
+        entry.first = view;
+      } else {
+        entry.others.push_back(view);
+      }
+      left -= view.length;
+    });
+    if (segment.feed().Add(std::move(entry))) effects->feeds.push_back(segment.node());
+  }
+}
+
+Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, Effects* effects) {
+  if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
+  Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
+  MutexLock lock(shard.mutex);
+  Grant* grant = shard.grants.Find(grant_id);
+  if (grant == nullptr || grant->session != session) return Code::kGrantLost;
+  Object* object = grant->object;
+  shard.table.Erase(grant->hash, object);
+  EraseGrant(shard, grant);
+  for (uint32_t i = 0; i < object->replica_count; ++i) FreeUnwritten(object->replicas()[i].placed, effects);
+  Object::Destroy(object);
+  return Code::kOk;
+}
+
+Status MetaState::PutAbort(uint64_t session_id, std::span<const uint64_t> grants, bool unconfirmed,
+                           std::span<Code> codes, TimePoint now) {
+  MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
+  session->Heard(now);
+  Effects effects;
+  uint32_t ended = 0;
+  for (size_t i = 0; i < grants.size(); ++i) {
+    if (unconfirmed) {
+      codes[i] = Code::kOk;  // EndSession takes them all
+      continue;
+    }
+    codes[i] = AbortOne(session_id, grants[i], &effects);
+    ended += codes[i] == Code::kOk;
+  }
+  session->grants().fetch_sub(ended, std::memory_order_relaxed);
+  effects.keys = ended > 0;
+  if (unconfirmed) EndSession(session, now, &effects);
+  Tell(effects);
+  return Status::Ok();
+}
+
+}  // namespace mmc::meta

@@ -1,0 +1,71 @@
+// Remove, and the walks over all objects: removal by prefix, listing.
+#include "meta_service/state/meta_state.h"
+
+namespace mmc::meta {
+
+namespace {
+constexpr size_t kStepSlots = 1024;  // home slots looked at under one lock
+}  // namespace
+
+void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now) {
+  Effects effects;
+  uint64_t removed = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const uint64_t hash = HashKey(keys[i]);
+    Shard& shard = ShardOf(hash);
+    MutexLock lock(shard.mutex);
+    Object* object = shard.table.Find(hash, keys[i]);
+    const bool there = object != nullptr && !object->writing;
+    codes[i] = there ? Code::kOk : Code::kNotFound;
+    if (!there) continue;
+    RemoveObject(shard, object, hash, now, &effects);
+    ++removed;
+  }
+  counters_.removes.fetch_add(removed, std::memory_order_relaxed);
+  Tell(effects);
+}
+
+uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, TimePoint now) {
+  Effects effects;
+  uint64_t removed = 0;
+  std::vector<std::pair<uint64_t, Object*>> found;
+  if (cursor->shard < kShards) {
+    Shard& shard = shards_[cursor->shard];
+    MutexLock lock(shard.mutex);
+    cursor->from_hash = shard.table.Walk(cursor->from_hash, kStepSlots, &found);
+    for (auto& [hash, object] : found) {
+      if (object->writing || !object->key().starts_with(prefix)) continue;
+      RemoveObject(shard, object, hash, now, &effects);
+      ++removed;
+    }
+  }
+  if (cursor->from_hash == 0) ++cursor->shard;
+  cursor->done = cursor->shard >= kShards;
+  counters_.removes.fetch_add(removed, std::memory_order_relaxed);
+  Tell(effects);
+  return removed;
+}
+
+void MetaState::ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out) {
+  std::vector<std::pair<uint64_t, Object*>> found;
+  bool full = false;
+  if (cursor->shard < kShards) {
+    Shard& shard = shards_[cursor->shard];
+    MutexLock lock(shard.mutex);
+    const uint64_t next = shard.table.Walk(cursor->from_hash, kStepSlots, &found);
+    cursor->from_hash = next;
+    for (auto& [hash, object] : found) {
+      if (object->writing || !object->key().starts_with(prefix)) continue;
+      if (out->size() >= limit) {
+        cursor->from_hash = hash;  // the first one that did not fit opens the next page
+        full = true;
+        break;
+      }
+      out->push_back({std::string(object->key()), object->size});
+    }
+  }
+  if (!full && cursor->from_hash == 0) ++cursor->shard;
+  cursor->done = cursor->shard >= kShards;
+}
+
+}  // namespace mmc::meta

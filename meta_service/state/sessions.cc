@@ -1,0 +1,73 @@
+#include "meta_service/state/sessions.h"
+
+namespace mmc::meta {
+
+bool Session::AddPin(uint64_t generation, Object* object, uint64_t hash, uint32_t max) {
+  MutexLock lock(mutex_);
+  if (ended()) return false;
+  auto it = pins_.find(generation);
+  if (it == pins_.end()) {
+    if (pins_.size() >= max) return false;
+    it = pins_.emplace(generation, Pin{object, hash, 0}).first;
+  }
+  ++it->second.count;
+  return true;
+}
+
+bool Session::TakePin(uint64_t generation, Pin* pin) {
+  MutexLock lock(mutex_);
+  auto it = pins_.find(generation);
+  if (it == pins_.end()) return false;
+  *pin = it->second;
+  if (--it->second.count == 0) pins_.erase(it);
+  return true;
+}
+
+bool Session::End(std::unordered_map<uint64_t, Pin>* pins) {
+  MutexLock lock(mutex_);
+  if (ended_.exchange(true, std::memory_order_acq_rel)) return false;
+  pins->swap(pins_);
+  return true;
+}
+
+Result<std::shared_ptr<Session>> Sessions::Open(const std::string& name, const std::string& host_id, uint32_t pid,
+                                                uint32_t max_sessions, TimePoint now) {
+  MutexLock lock(mutex_);
+  if (sessions_.size() >= max_sessions) {
+    return Status(Code::kQueueFull, std::to_string(max_sessions) + " client sessions are open, no more are taken");
+  }
+  const uint64_t id = next_id_++;
+  auto session = std::make_shared<Session>(id, name, host_id, pid, now);
+  sessions_.emplace(id, session);
+  return session;
+}
+
+Result<std::shared_ptr<Session>> Sessions::Find(uint64_t id) const {
+  MutexLock lock(mutex_);
+  const auto it = sessions_.find(id);
+  if (it == sessions_.end()) {
+    return Status(Code::kSessionLost, "session " + std::to_string(id) + " is not known here, open a new one");
+  }
+  return it->second;
+}
+
+void Sessions::Erase(uint64_t id) {
+  MutexLock lock(mutex_);
+  sessions_.erase(id);
+}
+
+std::vector<std::shared_ptr<Session>> Sessions::SilentSince(TimePoint before) const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Session>> silent;
+  for (const auto& [id, session] : sessions_) {
+    if (session->last_heard() <= before) silent.push_back(session);
+  }
+  return silent;
+}
+
+size_t Sessions::size() const {
+  MutexLock lock(mutex_);
+  return sessions_.size();
+}
+
+}  // namespace mmc::meta

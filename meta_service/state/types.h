@@ -1,0 +1,196 @@
+// What goes into and comes out of MetaState: options, rows of batches, views of replicas. No protobuf here.
+//
+// Thread safety: values. Ownership: string_views point into the caller's request.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/status.h"
+
+namespace mmc::meta {
+
+inline constexpr uint64_t kUnitBytes = 4096;  // what the allocator counts in
+
+constexpr uint32_t UnitsOf(uint64_t bytes) {
+  return static_cast<uint32_t>((bytes + kUnitBytes - 1) / kUnitBytes);
+}
+
+enum class Medium : uint8_t { kDram = 0, kHbm = 1, kSsd = 2 };
+inline constexpr int kMediums = 3;
+const char* MediumName(Medium medium);
+
+enum class NodeHealth : uint8_t { kServing = 0, kSuspect = 1, kDead = 2, kLeaving = 3 };
+
+struct StateOptions {
+  uint32_t evict_high = 90;  // percent of a segment
+  uint32_t evict_low = 80;
+  std::string evict_policy = "lru";
+  bool exists_counts_as_use = false;
+  Duration lease = std::chrono::seconds(5);
+  Duration max_lease = std::chrono::minutes(10);
+  Duration grant = std::chrono::minutes(10);
+  Duration session_expiry = std::chrono::seconds(10);
+  Duration node_suspect = std::chrono::seconds(3);
+  Duration node_grace = std::chrono::seconds(30);
+  uint32_t max_sessions = 65'536;
+  uint32_t max_grants_per_session = 1u << 16;
+  uint32_t max_pins_per_session = 1u << 20;
+  uint32_t max_feed_records = 1u << 18;  // per node, not yet acknowledged; then commits there answer kQueueFull
+  uint32_t max_nodes = 4096;
+  uint64_t id_base = 1;  // sessions and generations count from here: must grow from start to start of the service
+  uint64_t seed = 1;     // of the placement's dice
+};
+
+// ---- batches -----------------------------------------------------------------------------------------------------
+
+struct ExtentView {
+  uint64_t offset = 0;  // bytes from the start of the segment
+  uint64_t length = 0;  // bytes of the value
+};
+
+struct ReplicaView {
+  uint32_t node = 0;
+  uint32_t segment = 0;  // id on that node
+  uint32_t epoch = 0;
+  uint32_t first_extent = 0;  // in Views::extents
+  uint32_t extents = 0;
+};
+
+// Replicas and extents of a batch; rows point into it. Kept by the caller so that its memory is used again.
+struct Views {
+  std::vector<ReplicaView> replicas;
+  std::vector<ExtentView> extents;
+  void Clear() {
+    replicas.clear();
+    extents.clear();
+  }
+};
+
+struct PutSpec {
+  uint64_t session = 0;
+  uint64_t call = 0;  // MetaState::NextCall(); the same for every attempt of one call
+  uint32_t replicas = 1;
+  std::span<const uint32_t> preferred;  // node ids
+  Medium medium = Medium::kDram;
+  bool prefer_local = false;
+  bool strict_medium = false;
+};
+
+struct PutRow {
+  std::string_view key;
+  uint64_t hash = 0;
+  uint64_t size = 0;
+  Code code = Code::kOk;
+  bool settled = false;  // true: another attempt would not change it
+  uint64_t grant = 0;
+  uint32_t first_replica = 0;  // in Views::replicas
+  uint32_t replicas = 0;
+};
+
+struct ReadRow {
+  uint64_t hash = 0;
+  Code code = Code::kNotFound;
+  uint32_t replicas = 0;
+  uint32_t first_replica = 0;
+  uint32_t pins = 0;
+  uint64_t size = 0;
+  uint64_t generation = 0;
+  uint64_t checksum = 0;
+  Duration lease_left{0};  // Stat only
+};
+
+struct ListedKey {
+  std::string key;
+  uint64_t size = 0;
+};
+
+// Where a walk over all objects goes on. Keys that are there from its start to its end are met exactly once.
+struct WalkCursor {
+  uint32_t shard = 0;
+  uint64_t from_hash = 0;
+  bool done = false;
+};
+
+// ---- nodes -------------------------------------------------------------------------------------------------------
+
+struct EndpointInfo {
+  std::string transport;
+  std::string address;
+  friend bool operator==(const EndpointInfo&, const EndpointInfo&) = default;
+};
+
+struct SegmentInfo {
+  uint32_t id = 0;
+  uint32_t epoch = 0;
+  Medium medium = Medium::kDram;
+  uint64_t size = 0;
+  int32_t numa_node = -1;
+  friend bool operator==(const SegmentInfo&, const SegmentInfo&) = default;
+};
+
+struct JoinSpec {
+  std::string name;
+  uint64_t incarnation = 0;
+  std::string host_id;
+  std::vector<EndpointInfo> endpoints;
+  std::vector<SegmentInfo> segments;
+  uint64_t acked_seq = 0;
+};
+
+struct Joined {
+  uint32_t node = 0;
+  bool resumed = false;
+};
+
+struct NodeInfo {
+  uint32_t id = 0;
+  std::string name;
+  uint64_t incarnation = 0;
+  std::string host_id;
+  NodeHealth health = NodeHealth::kServing;
+  std::vector<EndpointInfo> endpoints;
+  std::vector<SegmentInfo> segments;
+  std::vector<uint64_t> used_bytes;  // as in segments
+  uint64_t objects = 0;
+  Duration silent{0};
+};
+
+// One record of a node's catalog feed.
+struct CatalogEntry {
+  uint64_t seq = 0;
+  bool forget = false;
+  uint32_t segment = 0;
+  uint64_t generation = 0;
+  uint64_t size = 0;
+  uint64_t checksum = 0;
+  std::string key;
+  ExtentView first;                // extents: the first, and the others if any
+  std::vector<ExtentView> others;
+};
+
+struct CatalogBatch {
+  std::vector<CatalogEntry> entries;
+  std::vector<uint64_t> fences;
+  bool fresh = false;  // false: nothing that was not sent before; the caller may wait
+};
+
+// ---- figures -----------------------------------------------------------------------------------------------------
+
+enum class EvictCause : uint8_t { kBackground = 0, kInline = 1 };
+inline constexpr int kEvictCauses = 2;
+
+struct Figures {
+  uint64_t objects = 0, value_bytes = 0, capacity_bytes = 0, used_bytes = 0, waiting_bytes = 0;
+  uint64_t sessions = 0, grants = 0, pins = 0;
+  uint64_t hits = 0, misses = 0, puts = 0, gets = 0, removes = 0;
+  uint64_t evicted_objects[kEvictCauses] = {};
+  uint64_t evicted_bytes[kEvictCauses] = {};
+  uint64_t fences_waiting = 0, feed_records = 0;
+};
+
+}  // namespace mmc::meta
