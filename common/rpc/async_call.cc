@@ -1,12 +1,13 @@
 #include "common/rpc/async_call.h"
 
-#include <glog/logging.h>
 #include <google/protobuf/message_lite.h>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/system/system_error.hpp>
 #include <vector>
+
+#include "common/obs/log.h"
 
 namespace mmc::rpc {
 namespace {
@@ -16,10 +17,10 @@ Status StatusOfException(const AsyncCall& call, const std::exception_ptr& thrown
     std::rethrow_exception(thrown);
   } catch (const boost::system::system_error& e) {
     if (e.code() == asio::error::operation_aborted) return Status(Code::kCancelled, call.method->name + " was cancelled");
-    LOG(ERROR) << call.method->name << " request " << call.context.request_id << ": " << e.what();
+    MMC_LOG(ERROR) << call.method->name << " request " << call.context.request_id << ": " << e.what();
     return Status(Code::kInternal, call.method->name + ": " + e.what());
   } catch (const std::exception& e) {
-    LOG(ERROR) << call.method->name << " request " << call.context.request_id << ": " << e.what();
+    MMC_LOG(ERROR) << call.method->name << " request " << call.context.request_id << ": " << e.what();
     return Status(Code::kInternal, call.method->name + ": " + e.what());
   }
 }

@@ -5,8 +5,6 @@
 // Thread safety: none; lives on its worker's thread. Ownership: shared by its worker and by what is pending on it.
 #pragma once
 
-#include <glog/logging.h>
-
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -14,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "common/obs/log.h"
 #include "common/rpc/frame_reader.h"
 #include "common/rpc/wire.h"
 #include "common/rpc/worker.h"

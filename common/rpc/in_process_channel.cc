@@ -1,9 +1,9 @@
 #include "common/rpc/in_process_channel.h"
 
-#include <glog/logging.h>
 #include <google/protobuf/message_lite.h>
 
 #include "common/base/mutex.h"
+#include "common/obs/log.h"
 #include "common/rpc/wire.h"
 
 namespace mmc::rpc {

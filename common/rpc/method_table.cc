@@ -1,7 +1,8 @@
 #include "common/rpc/method_table.h"
 
-#include <glog/logging.h>
 #include <google/protobuf/message_lite.h>
+
+#include "common/obs/log.h"
 
 namespace mmc::rpc {
 namespace {
@@ -45,7 +46,7 @@ void MethodTable::Record(const MethodEntry& method, Code code, Duration latency)
   obs::Counter* counter = slot.load(std::memory_order_acquire);
   if (counter == nullptr) {
     // Two threads that meet here get the same counter from the registry.
-    counter = &registry_.AddCounter("mmc_rpc_failures_total", "Calls that were answered with a failure, by code.",
+    counter = &registry_.AddCounter(kFailuresName, kFailuresHelp,
                                     {{"method", method.name}, {"code", std::string(CodeName(code))}});
     slot.store(counter, std::memory_order_release);
   }
@@ -57,7 +58,7 @@ Status MethodTable::Run(const MethodEntry& method, const CallContext& context,
   try {
     return method.sync(context, request, reply);
   } catch (const std::exception& e) {
-    LOG(ERROR) << method.name << " request " << context.request_id << " from " << context.peer << ": " << e.what();
+    MMC_LOG(ERROR) << method.name << " request " << context.request_id << " from " << context.peer << ": " << e.what();
     return Status(Code::kInternal, method.name + ": " + e.what());
   }
 }

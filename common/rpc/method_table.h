@@ -31,6 +31,9 @@ struct MethodEntry {
 
 class MethodTable {
  public:
+  static constexpr char kFailuresName[] = "mmc_rpc_failures_total";
+  static constexpr char kFailuresHelp[] = "Calls that were answered with a failure, by method and code.";
+
   explicit MethodTable(obs::Registry& registry) : registry_(registry) {}
 
   void Add(MethodEntry entry);

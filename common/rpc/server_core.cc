@@ -1,8 +1,14 @@
 #include "common/rpc/server_core.h"
 
-#include <glog/logging.h>
+#include "common/obs/log.h"
 
 namespace mmc::rpc {
+namespace {
+
+constexpr char kBadFramesName[] = "mmc_rpc_bad_frames_total";
+constexpr char kBadFramesHelp[] = "Frames that were refused, by reason.";
+
+}  // namespace
 
 void Gate::Leave() {
   if (count_.fetch_sub(1) != 1 || !waited_for_.load()) return;
@@ -39,14 +45,18 @@ ServerCore::ServerCore(const ServerOptions& server_options)
   registry.AddGauge("mmc_rpc_connections", "Open connections of callers.", [count = connection_count] {
     return std::vector<obs::Registry::Row>{{obs::Labels{}, static_cast<double>(count->load())}};
   });
+  // Counters whose rows come with the first event: declared now, so that the pages name them from the start.
+  const auto no_rows = [] { return std::vector<obs::Registry::Row>(); };
+  registry.AddCounterFn(MethodTable::kFailuresName, MethodTable::kFailuresHelp, no_rows);
+  registry.AddCounterFn(kBadFramesName, kBadFramesHelp, no_rows);
 }
 
 void ServerCore::BadFrame(std::string_view peer, const char* reason, const Status& status) {
-  registry.AddCounter("mmc_rpc_bad_frames_total", "Frames that were refused, by reason.", {{"reason", reason}}).Add();
+  registry.AddCounter(kBadFramesName, kBadFramesHelp, {{"reason", reason}}).Add();
   uint64_t left_out = 0;
   if (!bad_frame_log_.Allow(std::chrono::steady_clock::now(), &left_out)) return;
-  LOG(WARNING) << "bad frame from " << peer << ": " << status.ToString()
-               << (left_out > 0 ? " (" + std::to_string(left_out) + " more were not logged)" : std::string());
+  MMC_LOG(WARNING) << "bad frame from " << peer << ": " << status.ToString()
+                   << (left_out > 0 ? " (" + std::to_string(left_out) + " more were not logged)" : std::string());
 }
 
 }  // namespace mmc::rpc

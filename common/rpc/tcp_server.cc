@@ -1,5 +1,4 @@
 // The server: listens, spreads connections over the workers, stops in order.
-#include <glog/logging.h>
 #include <google/protobuf/message_lite.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -7,6 +6,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <future>
 
+#include "common/obs/log.h"
 #include "common/rpc/connection.h"
 #include "common/rpc/in_process_channel.h"
 #include "common/rpc/plain_stream.h"
@@ -138,7 +138,7 @@ asio::awaitable<void> TcpServer::Accept() {
     if (error) {
       if (error == asio::error::operation_aborted) co_return;
       if (core_.refused_log.Allow(std::chrono::steady_clock::now(), &left_out)) {
-        LOG(ERROR) << "cannot accept a connection on port " << port_ << ": " << error.message();
+        MMC_LOG(ERROR) << "cannot accept a connection on port " << port_ << ": " << error.message();
       }
       pause.expires_after(kAcceptPause);
       (void)co_await pause.async_wait(token);
@@ -150,7 +150,7 @@ asio::awaitable<void> TcpServer::Accept() {
     if (core_.connection_count->load() >= core_.options.max_connections) {
       refused_->Add();
       if (core_.refused_log.Allow(std::chrono::steady_clock::now(), &left_out)) {
-        LOG(WARNING) << PeerText(peer) << " is turned away: " << core_.options.max_connections
+        MMC_LOG(WARNING) << PeerText(peer) << " is turned away: " << core_.options.max_connections
                      << " connections are open";
       }
       continue;
@@ -194,7 +194,7 @@ void TcpServer::Stop(TimePoint deadline) {
   });
   const TimePoint last = std::max(deadline, std::chrono::steady_clock::now()) + kUnwindGrace;
   const bool unwound = core_.calls.WaitEmpty(last) && core_.connections.WaitEmpty(last);
-  if (!unwound) LOG(WARNING) << "some calls or connections on port " << port_ << " did not end in time";
+  if (!unwound) MMC_LOG(WARNING) << "some calls or connections on port " << port_ << " did not end in time";
 }
 
 }  // namespace

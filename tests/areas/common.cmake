@@ -12,7 +12,7 @@ target_compile_definitions(daemon_test PRIVATE MMC_TEST_DAEMON="$<TARGET_FILE:mm
 add_dependencies(daemon_test mmc_test_daemon)
 
 mmc_program(mmc_docgen SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/tools/docgen.cc
-  DEPS mmc_meta_options mmc_local_options)
+  DEPS mmc_meta mmc_local_options)
 
 mmc_fuzz(conf_fuzz SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/conf_fuzz.cc
   DEPS mmc_meta_options mmc_local_options SEEDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/seeds/conf)
