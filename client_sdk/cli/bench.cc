@@ -79,7 +79,7 @@ class Bench {
   std::vector<std::atomic<uint32_t>> floor_;  // no get that starts now may see a version below this
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> claimed_{0};
+  std::atomic<uint64_t> done_{0};
   std::atomic<uint64_t> moved_{0};
   Mutex mutex_;
   Status stopped_ MMC_GUARDED_BY(mutex_);
@@ -90,7 +90,7 @@ class Bench {
 void Bench::RunPhase(const char* name, const std::function<void(Worker&)>& work,
                      const std::function<double()>& fraction) {
   if (Stopping()) return;
-  claimed_ = 0;
+  done_ = 0;
   moved_ = 0;
   const TimePoint start = Now();
   RunWorkers(
@@ -104,15 +104,19 @@ void Bench::TimedPhase(const Step& step) {
   RunPhase(
       BenchOpName(options_.op).data(),
       [&](Worker& worker) {
-        while (!Stopping() && (options_.count != 0 || Now() < end)) {
-          const uint64_t before = claimed_.fetch_add(options_.batch);
-          if (options_.count != 0 && before >= options_.count) return;
-          step(worker, options_.count == 0 ? options_.batch : std::min<uint64_t>(options_.batch, options_.count - before));
+        // Each has an equal share, so that puts go round the keys of all workers equally often.
+        const auto threads = static_cast<uint64_t>(options_.threads);
+        uint64_t left = options_.count / threads + (worker.id < options_.count % threads ? 1 : 0);
+        while (!Stopping() && (options_.count != 0 ? left > 0 : Now() < end)) {
+          const uint64_t n = options_.count != 0 ? std::min<uint64_t>(options_.batch, left) : options_.batch;
+          step(worker, n);
+          done_.fetch_add(n);
+          left -= std::min(left, n);
         }
       },
       [&] {
         return options_.count == 0 ? std::chrono::duration<double>(Now() - start) / options_.duration
-                                   : static_cast<double>(claimed_) / static_cast<double>(options_.count);
+                                   : static_cast<double>(done_) / static_cast<double>(options_.count);
       });
 }
 
@@ -125,10 +129,10 @@ void Bench::OwnKeysPhase(const char* name, const Step& step) {
         for (uint64_t done = 0; done < own_keys_ && !Stopping(); done = worker.cursor) {
           const uint64_t n = std::min<uint64_t>(options_.batch, own_keys_ - done);
           step(worker, n);
-          claimed_.fetch_add(n);
+          done_.fetch_add(n);
         }
       },
-      [&] { return static_cast<double>(claimed_) / static_cast<double>(all); });
+      [&] { return static_cast<double>(done_) / static_cast<double>(all); });
 }
 
 void Bench::MakeKeys(Worker& worker) {
