@@ -23,9 +23,11 @@ std::string_view StripComment(std::string_view line) {
   return line;
 }
 
-std::string DidYouMean(std::string_view key, const std::vector<std::string>& names) {
+// `otherwise` is what to say when no name is near.
+std::string DidYouMean(std::string_view key, const std::vector<std::string>& names,
+                       const char* otherwise) {
   const std::string nearest = NearestName(key, names);
-  return nearest.empty() ? "; it is ignored" : "; did you mean '" + nearest + "'?";
+  return nearest.empty() ? otherwise : "; did you mean '" + nearest + "'?";
 }
 
 // The work of one Parse: what was seen so far and where.
@@ -70,7 +72,8 @@ class Parser {
     const auto found = by_name_.find(key);
     if (found == by_name_.end()) {
       return Status(Code::kConfig,
-                    "--set: unknown key '" + Printable(key) + "'" + DidYouMean(key, names_));
+                    "--set: unknown key '" + Printable(key) + "'" +
+                        DidYouMean(key, names_, "; --dump-conf prints all there are"));
     }
     return Store(*found->second, key, Trim(override_text.substr(equals + 1)), "--set");
   }
@@ -106,7 +109,8 @@ class Parser {
       // No search once the warnings are full: a file of ten thousand wrong keys must not take
       // minutes.
       if (warnings_.size() < kMaxWarnings) {
-        Warn(where + ": unknown key '" + Printable(key) + "'" + DidYouMean(key, names_));
+        Warn(where + ": unknown key '" + Printable(key) + "'" +
+             DidYouMean(key, names_, "; it is ignored"));
       }
       return Status::Ok();
     }

@@ -217,6 +217,8 @@ TEST(WrongOverride, IsToldAsSuch) {
   EXPECT_EQ(Parse("", {"srv.high"}).status().message(), "--set srv.high: write it as key=value");
   EXPECT_EQ(Parse("", {"srv.hgih=91"}).status().message(),
             "--set: unknown key 'srv.hgih'; did you mean 'srv.high'?");
+  EXPECT_EQ(Parse("", {"other=1"}).status().message(),
+            "--set: unknown key 'other'; --dump-conf prints all there are");
 }
 
 TEST(ConfLimits, LongLinesManyLinesLongMessages) {
