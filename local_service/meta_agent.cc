@@ -141,14 +141,13 @@ Status MetaAgent::Call(const Method& method, const Request& request, Reply* repl
   auto pending = std::make_shared<Pending>();
   const TimePoint deadline = Clock::Real().Now() + timeout;
   meta_->CallAsync(method, request, deadline,
-                   std::function<void(Status, std::shared_ptr<Reply>)>(
-                       [core = core_, pending](Status status, std::shared_ptr<Reply> answer) {
-                         MutexLock lock(core->mutex);
-                         pending->status = std::move(status);
-                         pending->reply = std::move(answer);
-                         pending->done = true;
-                         core->changed.NotifyAll();
-                       }));
+                   [core = core_, pending](Status status, std::shared_ptr<Reply> answer) {
+                     MutexLock lock(core->mutex);
+                     pending->status = std::move(status);
+                     pending->reply = std::move(answer);
+                     pending->done = true;
+                     core->changed.NotifyAll();
+                   });
   // The channel keeps the deadline; the slack only guards against one that does not.
   const TimePoint give_up = deadline + std::chrono::seconds(2);
   MutexLock lock(core_->mutex);

@@ -34,6 +34,8 @@ using boost::system::error_code;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 4096;
+constexpr size_t kDiscardBytes = 1 << 20;
+constexpr std::chrono::seconds kDiscardTime{1};
 
 int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -72,6 +74,7 @@ struct HttpServer::Impl {
   asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head, bool keep_alive);
   asio::awaitable<bool> Stream(Session& session, Response& response, Reply& head, bool chunked);
   asio::awaitable<bool> Write(Session& session, std::string_view bytes);
+  asio::awaitable<void> Discard(Session& session, beast::flat_buffer& buffer);
   void Forget(const std::shared_ptr<Session>& session);
 
   const HttpOptions options;
@@ -156,12 +159,10 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
     parser.body_limit(options.max_body_bytes);
     session->stream.expires_after(options.request_timeout);
     auto [error, bytes] = co_await beast::http::async_read(session->stream, buffer, parser, kAwait);
-    if (error == beast::http::error::end_of_stream || error == beast::error::timeout ||
-        error.category() == asio::error::get_system_category()) {
-      break;
-    }
+    const bool link_failed = error && error.category() == asio::error::get_system_category();
+    if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed) break;
     if (error) {
-      co_await Answer(*session, ParseFailure(error), 11, false, false);
+      if (co_await Answer(*session, ParseFailure(error), 11, false, false)) co_await Discard(*session, buffer);
       break;
     }
     const auto& message = parser.get();
@@ -175,6 +176,19 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
   error_code ignored;
   session->stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
   Forget(session);
+}
+
+// Closing with bytes unread resets the connection, and the peer may lose the answer that says why: take some first.
+asio::awaitable<void> HttpServer::Impl::Discard(Session& session, beast::flat_buffer& buffer) {
+  error_code ignored;
+  session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  session.stream.expires_after(kDiscardTime);
+  for (size_t taken = 0; taken < kDiscardBytes;) {
+    buffer.clear();
+    auto [error, bytes] = co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
+    if (error) break;
+    taken += bytes;
+  }
 }
 
 asio::awaitable<bool> HttpServer::Impl::Write(Session& session, std::string_view bytes) {
