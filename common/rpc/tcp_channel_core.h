@@ -90,7 +90,7 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   void ConnectStepLocked(short events) MMC_REQUIRES(mutex_);
   void ConnectFailedLocked(const std::string& why) MMC_REQUIRES(mutex_);
   void ExpireLocked() MMC_REQUIRES(mutex_);
-  void ReadLocked(const PendingCall* own) MMC_REQUIRES(mutex_);
+  void ReadLocked(const PendingCall* own, bool to_the_last_byte) MMC_REQUIRES(mutex_);
   // `in_order`: the peer closed after it had said that it would.
   void DropConnectionLocked(const std::string& why, bool in_order) MMC_REQUIRES(mutex_);
   // An idle connection may have ended unseen: looks before a call is trusted to it. May take and release the lock.

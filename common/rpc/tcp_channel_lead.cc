@@ -94,7 +94,7 @@ void TcpChannelCore::StepLocked(const PendingCall* own, short events) {
         stuck_ = false;
         FlushLocked();
       }
-      if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) ReadLocked(own);
+      if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) ReadLocked(own, false);
       return;
   }
 }
@@ -167,7 +167,7 @@ void TcpChannelCore::ExpireLocked() {
   }
 }
 
-void TcpChannelCore::ReadLocked(const PendingCall* own) {
+void TcpChannelCore::ReadLocked(const PendingCall* own, bool to_the_last_byte) {
   mutex_.unlock();
   std::string lost;
   bool end = false;
@@ -188,7 +188,7 @@ void TcpChannelCore::ReadLocked(const PendingCall* own) {
       if (!HandleFrame(frame, own)) lost = "the service sent a request; is this the port of a service?";
     }
     if (next == FrameReader::Next::kBad) lost = reader_.error().message();
-    if (!filled) break;
+    if (!filled && !to_the_last_byte) break;
   }
   mutex_.lock();
   if (!lost.empty()) DropConnectionLocked(lost, end && going_away_);
@@ -257,7 +257,7 @@ void TcpChannelCore::DropConnectionLocked(const std::string& why, bool in_order)
 void TcpChannelCore::LookAtIdleLocked() {
   if (state_ != State::kUp || pending_ > 0) return;
   looking_ = true;
-  ReadLocked(nullptr);
+  ReadLocked(nullptr, true);  // a good-bye may be followed by the end
   looking_ = false;
   FlushLocked();
 }
