@@ -29,11 +29,14 @@ namespace {
 // How long a dying listener waits for its clients to let go. A client that does not (stopped, hung) keeps a mapping of
 // memory that nobody uses any more.
 constexpr std::chrono::seconds kFarewell{2};
+// Clients beyond the limit that are told so; more are just hung up on.
+constexpr size_t kMaxRefused = 64;
 
 struct Client {
   UniqueFd socket;
   bool greeted = false;
   bool leaving = false;  // Bye was sent
+  Code refusal = Code::kOk;  // the answer to its hello, whatever that says
   uint64_t session = 0;
   Access access = Access::kReadOnly;
   uint64_t last_generation = 0;  // segments up to this one were sent
@@ -153,6 +156,8 @@ void ShmListener::Wake() {
 }
 
 void ShmListener::Main() {
+  const auto tick = std::clamp<std::chrono::milliseconds>(options_.stall_timeout / 4, std::chrono::milliseconds(10),
+                                                          std::chrono::seconds(1));
   TimePoint end = TimePoint::max();
   std::array<epoll_event, 64> events;
   for (;;) {
@@ -169,7 +174,7 @@ void ShmListener::Main() {
       if (stopping_ && (clients_.empty() || std::chrono::steady_clock::now() >= end)) break;
     }
     for (auto& call : done) call();
-    const int timeout = std::min(1000, PollTimeout(end));
+    const int timeout = std::min(static_cast<int>(tick.count()), PollTimeout(end));
     const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
     MutexLock lock(mutex_);
     for (int i = 0; i < count; ++i) {
@@ -200,20 +205,16 @@ void ShmListener::Accept() {
   for (;;) {
     UniqueFd socket(accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket.valid()) return;
-    if (clients_.size() >= options_.max_connections) {
-      Refuse(socket.get(), Code::kPeerUnreachable);
-      continue;
-    }
-    if (!PeerAllowed(socket.get(), group_)) {
-      Refuse(socket.get(), Code::kPermission);
-      continue;
-    }
+    if (clients_.size() >= options_.max_connections + kMaxRefused) continue;
+    Client client;
+    // Told after the hello was read: closing a socket with unread data would throw the answer away.
+    if (clients_.size() >= options_.max_connections) client.refusal = Code::kPeerUnreachable;
+    if (!PeerAllowed(socket.get(), group_)) client.refusal = Code::kPermission;
     epoll_event event{};
     event.events = EPOLLIN | EPOLLRDHUP;
     event.data.fd = socket.get();
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &event) != 0) continue;
     const int fd = socket.get();
-    Client client;
     client.socket = std::move(socket);
     client.since = std::chrono::steady_clock::now();
     clients_.emplace(fd, std::move(client));
@@ -260,6 +261,7 @@ Status ShmListener::Greet(Client& client, const Packet& hello) {
   if (hello.nonce != 0 && hello.nonce != address_.nonce) refused = Code::kPeerUnreachable;
   if (stopping_) refused = Code::kPeerUnreachable;
   if (fenced_.contains(hello.session)) refused = Code::kPermission;
+  if (client.refusal != Code::kOk) refused = client.refusal;
   if (refused != Code::kOk) {
     Refuse(client.socket.get(), refused);
     return Status(refused);

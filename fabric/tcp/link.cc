@@ -24,7 +24,9 @@ constexpr std::chrono::seconds kQuiesce{1};
 class TcpLink final : public LinkBase {
  public:
   TcpLink(std::string address, const LinkOptions& options)
-      : address_(std::move(address)), options_(options), lanes_(static_cast<size_t>(std::clamp(options.connections, 1, kMaxLanes))) {
+      : address_(std::move(address)),
+        options_(options),
+        lanes_(static_cast<size_t>(std::clamp(options.connections, 1, kMaxLanes))) {
     hello_.access = static_cast<uint8_t>(options.access);
     hello_.session = options.session;
     hello_.link = NewNonce();
@@ -53,7 +55,7 @@ class TcpLink final : public LinkBase {
   Status Take(uint64_t total, TimePoint deadline, Team* team) MMC_EXCLUDES(lanes_mutex_);
   void Give(const Team& team) MMC_EXCLUDES(lanes_mutex_);
   Status ConnectTeam(Team* team, TimePoint deadline);
-  void Split(Direction direction, std::span<const Op> ops, uint64_t total, const Team& team);
+  uint64_t Split(Direction direction, std::span<const Op> ops, uint64_t total, const Team& team);
   bool Drive(const Team& team, TimePoint deadline);
   bool AdvanceAll(const Team& team, bool* finished);
   void Wait(const Team& team, TimePoint deadline);
@@ -134,7 +136,8 @@ Status TcpLink::ConnectTeam(Team* team, TimePoint deadline) {
   return status.code() == Code::kDeadline ? status : Status(Code::kPeerUnreachable, status.ToString());
 }
 
-void TcpLink::Split(Direction direction, std::span<const Op> ops, uint64_t total, const Team& team) {
+// Gives each lane its part. Answers the steps it took.
+uint64_t TcpLink::Split(Direction direction, std::span<const Op> ops, uint64_t total, const Team& team) {
   PieceReader reader(ops);
   uint64_t done = 0;
   for (size_t i = 0; i < team.size; ++i) {
@@ -144,6 +147,7 @@ void TcpLink::Split(Direction direction, std::span<const Op> ops, uint64_t total
     if (!last) reader.Skip(end - done);
     done = end;
   }
+  return reader.steps();
 }
 
 // One round over the lanes. True when any of them moved.
@@ -233,10 +237,9 @@ Status TcpLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t 
   Team team;
   MMC_RETURN_IF_ERROR(Take(total, deadline, &team));
   if (Status status = ConnectTeam(&team, deadline); !status.ok()) return status;
-  Split(direction, ops, total, team);
+  uint64_t steps = Split(direction, ops, total, team);
   const bool in_time = Drive(team, deadline);
   Status status = in_time ? Outcome(team) : BreakOff(direction, team);
-  uint64_t steps = 0;
   uint64_t pieces = 0;
   uint64_t requests = 0;
   for (size_t i = 0; i < team.size; ++i) {

@@ -1,0 +1,51 @@
+// Copy methods by size: what kStreamThreshold in fabric/copy/copy_engine.h is chosen from. The destination is cold: each
+// copy goes to another place of a working set much larger than the caches of one core.
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+
+#include "common/base/bytes.h"
+#include "fabric/copy/copy_engine.h"
+#include "fabric/memory.h"
+
+namespace mmc::fabric {
+namespace {
+
+constexpr uint64_t kWorkingSet = 512_MiB;
+
+SegmentMemory& Segment(int which) {
+  static std::shared_ptr<SegmentMemory> segments[2];
+  if (segments[which] == nullptr) {
+    segments[which] = std::move(SegmentMemory::Create({.name = "bench", .size = kWorkingSet})).value();
+  }
+  return *segments[which];
+}
+
+void BM_Copy(benchmark::State& state, CopyMethod method) {
+  const auto size = static_cast<uint64_t>(state.range(0));
+  std::byte* const from = Segment(0).data();
+  std::byte* const to = Segment(1).data();
+  uint64_t at = 0;
+  for (auto _ : state) {
+    CopyBytesWith(method, to + at, from + at, size);
+    benchmark::ClobberMemory();
+    at += size;
+    if (at + size > kWorkingSet) at = 0;
+  }
+  state.SetBytesProcessed(static_cast<int64_t>(size) * static_cast<int64_t>(state.iterations()));
+  state.SetLabel(Segment(1).page_kind());
+}
+
+void Sizes(benchmark::internal::Benchmark* b) {
+  for (const int64_t kib : {4, 16, 32, 64, 128, 256, 1024, 8192, 65536}) b->Arg(kib << 10);
+}
+
+BENCHMARK_CAPTURE(BM_Copy, memcpy, CopyMethod::kMemcpy)->Apply(Sizes);
+BENCHMARK_CAPTURE(BM_Copy, stream, CopyMethod::kStream)->Apply(Sizes);
+BENCHMARK_CAPTURE(BM_Copy, stream_pages, CopyMethod::kStreamPages)->Apply(Sizes);
+BENCHMARK_CAPTURE(BM_Copy, rep_movsb, CopyMethod::kRepMovsb)->Apply(Sizes);
+
+}  // namespace
+}  // namespace mmc::fabric
+
+BENCHMARK_MAIN();
