@@ -201,6 +201,8 @@ Status MetaAgent::Join() {
     request = body_.Describe();
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
+    // A service that has forgotten this node must not place anything on it before it has become a new one.
+    request.set_must_resume(core_->maybe_known);
   }
   proto::JoinReply reply;
   const Status status = Call(proto::kJoin, request, &reply, times_.call);

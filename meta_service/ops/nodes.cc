@@ -49,7 +49,8 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   JoinSpec spec{.name = request.name(),
                 .incarnation = request.incarnation(),
                 .host_id = request.host_id(),
-                .acked_seq = request.acked_seq()};
+                .acked_seq = request.acked_seq(),
+                .must_resume = request.must_resume()};
   for (const auto& endpoint : request.endpoints()) spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
   for (const auto& segment : request.segments()) {
     spec.segments.push_back({segment.id(), segment.epoch(), static_cast<Medium>(segment.medium()), segment.size(),

@@ -47,6 +47,12 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
 Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records,
                                                TimePoint now) {
   MutexLock lock(mutex_);
+  if (spec.must_resume) {
+    const auto named = by_name_.find(spec.name);
+    if (named == by_name_.end() || nodes_.at(named->second).spec.incarnation != spec.incarnation) {
+      return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name + " is not known here");
+    }
+  }
   MMC_ASSIGN_OR_RETURN(Node * node, Place(spec.name, max_nodes));
   Admission admission{.node = node->id};
   const bool known = node->feed != nullptr;

@@ -140,6 +140,7 @@ struct JoinSpec {
   std::vector<EndpointInfo> endpoints;
   std::vector<SegmentInfo> segments;
   uint64_t acked_seq = 0;
+  bool must_resume = false;  // refuse it when this incarnation is not known
 };
 
 struct Joined {

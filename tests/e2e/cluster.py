@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-BIN = Path(os.environ.get("MMC_BIN_DIR", Path(__file__).resolve().parents[2] / "build" / "debug" / "bin"))
+BIN = Path(os.environ.get("MMC_BIN_DIR", Path(__file__).resolve().parents[2] / "build" / "debug" / "bin")).resolve()
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -146,7 +146,6 @@ class Meta(Daemon):
 class Local(Daemon):
     def __init__(self, folder, meta_url, name, dram="64MB", settings=(), host="127.0.0.1"):
         bracketed = f"[{host}]" if ":" in host else host
-        self.name = name
         self.port = free_port(host)
         super().__init__(LOCAL, folder, {
             "ock.mmc.meta_service_url": meta_url,
@@ -159,11 +158,13 @@ class Local(Daemon):
 
 
 class Cluster:
-    """One meta service and its nodes."""
+    """One meta service and its nodes. A node's name is unique on its host, so the real ones carry a tag; what the tests
+    see (states, JSON, metrics) shows them without it."""
 
     def __init__(self):
         # Short: the path of a unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="mmc-e2e-"))
+        self.tag = "." + self.folder.name.removeprefix("mmc-e2e-")
         self.meta = None
         self.locals = []
         self.background = []
@@ -179,12 +180,21 @@ class Cluster:
         return self.meta
 
     def add_local(self, name, dram="64MB", settings=(), host="127.0.0.1"):
-        local = Local(self.folder / name, self.meta.url, name, dram, settings, host).start()
+        local = Local(self.folder / name, self.meta.url, name + self.tag, dram, settings, host).start()
         self.locals.append(local)
         return local
 
+    def untagged(self, text):
+        return text.replace(self.tag, "") if isinstance(text, str) else text
+
+    def http_get(self, path):
+        status, content_type, body = self.meta.get(path)
+        return status, content_type, self.untagged(body)
+
     def cli(self, *args, timeout=60, **kwargs):
-        return run_program("mmc", "--meta", self.meta.url, *args, timeout=timeout, **kwargs)
+        done = run_program("mmc", "--meta", self.meta.url, *args, timeout=timeout, **kwargs)
+        done.stdout, done.stderr = self.untagged(done.stdout), self.untagged(done.stderr)
+        return done
 
     def cli_json(self, *args, expect=0, **kwargs):
         done = self.cli("--json", *args, **kwargs)
@@ -222,7 +232,7 @@ class Cluster:
 
     def counters(self):
         """The numbers of /metrics: {"name{labels}": value}."""
-        _, _, text = self.meta.get("/metrics")
+        _, _, text = self.http_get("/metrics")
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in rows}
 

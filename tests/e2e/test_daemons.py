@@ -46,10 +46,10 @@ def test_dumped_conf_starts_daemons(cluster):
                  "--set", f"ock.mmc.meta_service.metrics_url={meta.http}"]
     cluster.meta = meta.start()
     assert "unknown key" not in meta.stderr()
-    local = Local(cluster.folder / "local", meta.url, "by-dump")
+    local = Local(cluster.folder / "local", meta.url, "by-dump" + cluster.tag)
     local_conf = cluster.folder / "local.conf"
     local_conf.write_text(run_program(LOCAL, "--dump-conf").stdout, encoding="utf-8")
-    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}", "--set", "ock.mmc.local_service.name=by-dump",
+    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}", "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
                   "--set", f"ock.mmc.local_service.hcom_url=tcp://127.0.0.1:{local.port}",
                   "--set", f"ock.mmc.local_service.shm.directory={local.folder}"]
     local.conf = local_conf
@@ -110,7 +110,7 @@ def test_second_meta_on_the_port_says_so_and_ends_with_1(cluster):
 def test_second_local_on_the_port_says_so_and_ends_with_1(cluster):
     cluster.start(nodes=1)
     first = cluster.locals[0]
-    second = Local(cluster.folder / "second", cluster.meta.url, "second", "2MB",
+    second = Local(cluster.folder / "second", cluster.meta.url, "second" + cluster.tag, "2MB",
                    {"ock.mmc.local_service.hcom_url": f"tcp://127.0.0.1:{first.port}"})
     second.start(wait=False)
     try:
@@ -219,7 +219,7 @@ def test_conf_by_environment(cluster):
         def command(self):
             return ["env", f"MMC_LOCAL_CONFIG_PATH={self.conf}", str(BIN / LOCAL)]
 
-    local = LocalByEnvironment(cluster.folder / "local", cluster.meta.url, "by-env", "2MB").start()
+    local = LocalByEnvironment(cluster.folder / "local", cluster.meta.url, "by-env" + cluster.tag, "2MB").start()
     cluster.locals.append(local)
     assert cluster.states() == {"by-env": "serving"}
 
@@ -262,7 +262,7 @@ def test_conf_files_of_the_first_generation_start_daemons(cluster):
 
 def test_strict_protocol_without_its_hardware_ends_with_1(cluster):
     cluster.start_meta()
-    local = Local(cluster.folder / "strict", cluster.meta.url, "strict", "2MB", {
+    local = Local(cluster.folder / "strict", cluster.meta.url, "strict" + cluster.tag, "2MB", {
         "ock.mmc.local_service.protocol": "device_sdma", "ock.mmc.local_service.protocol.strict": "true"})
     local.start(wait=False)
     try:
@@ -280,18 +280,17 @@ def test_log_file_rotates_by_size_and_count(cluster):
     folder = cluster.folder / "meta"
     cluster.start_meta({"ock.mmc.log_path": str(folder), "ock.mmc.log_level": "debug",
                         "ock.mmc.log_rotation_file_size": "1", "ock.mmc.log_rotation_file_count": "3"})
-    eventually(lambda: log_files(folder), "a log file")
-    # One line per unknown key, each long: about 400 KB of log at a start, so a few starts turn the files over.
-    cluster.meta.stop()
-    with open(cluster.meta.conf, "a", encoding="utf-8") as conf:
-        for number in range(2000):
-            conf.write(f"unknown.{'x' * 150}.{number} = 1\n")
-    for _ in range(6):
-        cluster.meta.start()
+    (current,) = log_files(folder)
+    for start in range(5):
         assert cluster.meta.stop() == 0
-    files = log_files(folder)
-    assert 1 < len(files) <= 3
-    assert all(p.stat().st_size < 1.5 * 2**20 for p in files)
+        with open(current, "a", encoding="utf-8") as log:
+            log.write(f"start {start}\n" + "x" * 2**20)
+        cluster.meta.start()
+        assert len(log_files(folder)) == min(start + 2, 3)
+    assert "is ready" in current.read_text(encoding="utf-8")
+    older = [p for p in log_files(folder) if p != current]
+    assert [any(f"start {start}\n" in p.read_text(encoding="utf-8") for p in older) for start in (2, 3, 4)] == [
+        False, True, True]
 
 
 def test_several_metas_on_one_host(cluster):

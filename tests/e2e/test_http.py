@@ -3,21 +3,21 @@ import http.client
 import json
 import re
 import socket
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
 
 def test_health_and_ready(shared_cluster):
     for path in ("/health", "/ready"):
-        status, _, body = shared_cluster.meta.get(path)
+        status, _, body = shared_cluster.http_get(path)
         assert status == 200, body
 
 
 def test_metrics_are_prometheus_text(shared_cluster):
     shared_cluster.put("metrics-key", b"x" * 10_000)
     shared_cluster.get("metrics-key")
-    status, content_type, text = shared_cluster.meta.get("/metrics")
+    status, content_type, text = shared_cluster.http_get("/metrics")
     assert status == 200 and content_type.startswith("text/plain")
     sample = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})? (-?[0-9.e+-]+|\+Inf|NaN)$')
     declared = set()
@@ -33,14 +33,14 @@ def test_metrics_are_prometheus_text(shared_cluster):
 
 @pytest.mark.parametrize("word", ["hit", "miss", "evict", "session", "grant", "node-0", "dram", "Lookup", "PutCommit"])
 def test_metrics_speak_of(shared_cluster, word):
-    shared_cluster.put("some-key", b"x")
+    shared_cluster.put("some-key", b"x", "--exist-ok")
     shared_cluster.get("some-key")
-    assert word in shared_cluster.meta.get("/metrics")[2]
+    assert word in shared_cluster.http_get("/metrics")[2]
 
 
 def test_method_latencies_are_histograms(shared_cluster):
     shared_cluster.put("timed", b"x")
-    text = shared_cluster.meta.get("/metrics")[2]
+    text = shared_cluster.http_get("/metrics")[2]
     buckets = re.findall(r'^(\S+_seconds)_bucket\{[^}]*method="PutCommit"[^}]*le="([^"]+)"[^}]*\} (\d+)', text, re.M)
     assert buckets and buckets[-1][1] == "+Inf"
     counts = [int(count) for _, _, count in buckets]
@@ -49,39 +49,39 @@ def test_method_latencies_are_histograms(shared_cluster):
 
 def test_keys_and_one_key(shared_cluster):
     shared_cluster.put("http/a b&c", b"x" * 4097)
-    status, _, body = shared_cluster.meta.get("/get_all_keys")
-    assert status == 200 and "http/a b&c" in body.splitlines()
-    status, _, body = shared_cluster.meta.get("/query_key?key=" + quote("http/a b&c", safe=""))
+    status, _, body = shared_cluster.http_get("/get_all_keys")
+    assert status == 200 and "http/a b&c" in map(unquote, body.splitlines())
+    status, _, body = shared_cluster.http_get("/query_key?key=" + quote("http/a b&c", safe=""))
     assert status == 200 and "4097" in body
-    status, _, body = shared_cluster.meta.get("/query_key?key=absent")
+    status, _, body = shared_cluster.http_get("/query_key?key=absent")
     assert "4097" not in body
 
 
 def test_batch_query(shared_cluster):
     shared_cluster.put("batch-1", b"x" * 11)
     shared_cluster.put("batch-2", b"x" * 22)
-    status, _, body = shared_cluster.meta.get("/batch_query_keys?keys=batch-1,batch-2,absent")
+    status, _, body = shared_cluster.http_get("/batch_query_keys?keys=batch-1,batch-2,absent")
     assert status == 200
     json.loads(body)
     assert "batch-1" in body and "batch-2" in body
 
 
 def test_segments(shared_cluster):
-    status, _, body = shared_cluster.meta.get("/get_all_segments")
+    status, _, body = shared_cluster.http_get("/get_all_segments")
     assert status == 200
     for name in ("node-0", "node-1"):
         assert name in body
-    status, _, body = shared_cluster.meta.get("/api/v1/segments/status")
+    status, _, body = shared_cluster.http_get("/api/v1/segments/status")
     assert status == 200
     json.loads(body)
     for path in ("/api/v1/capacity/usage", "/api/v1/capacity/segment_remaining"):
-        status, _, body = shared_cluster.meta.get(path)
+        status, _, body = shared_cluster.http_get(path)
         assert status == 200
         json.loads(body)
 
 
 def test_unknown_page_and_method(shared_cluster):
-    assert shared_cluster.meta.get("/no/such/page")[0] == 404
+    assert shared_cluster.http_get("/no/such/page")[0] == 404
     parts = urlsplit(shared_cluster.meta.http)
     for method in ("POST", "DELETE", "PUT"):
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
@@ -91,8 +91,8 @@ def test_unknown_page_and_method(shared_cluster):
 
 
 def test_summary_and_role(shared_cluster):
-    assert shared_cluster.meta.get("/metrics/summary")[0] == 200
-    assert shared_cluster.meta.get("/role")[0] == 200
+    assert shared_cluster.http_get("/metrics/summary")[0] == 200
+    assert shared_cluster.http_get("/role")[0] == 200
 
 
 def test_a_request_in_pieces_and_two_in_one(shared_cluster):
