@@ -59,7 +59,8 @@ Status UnknownFlag(const Command& command, std::span<const Flag> globals, std::s
 }
 
 Status OperandCount(const Command& command, size_t given) {
-  const std::string usage = "; usage: mmc " + std::string(command.name) + " " + std::string(command.operands);
+  const std::string usage =
+      "; usage: mmc " + std::string(command.name) + " " + std::string(command.operands);
   if (given < command.min_operands) {
     return Usage("an operand is missing (" + std::to_string(given) + " given)" + usage);
   }
@@ -133,8 +134,8 @@ Result<int64_t> Arguments::Int(std::string_view name, int64_t min, int64_t max) 
   const std::string text = Text(name);
   int64_t value = 0;
   if (!ParseNumber(text, &value) || value < min || value > max) {
-    return Usage("--" + std::string(name) + " '" + text + "' is not a whole number from " + std::to_string(min) +
-                 " to " + std::to_string(max));
+    return Usage("--" + std::string(name) + " '" + text + "' is not a whole number from " +
+                 std::to_string(min) + " to " + std::to_string(max));
   }
   return value;
 }
@@ -143,8 +144,8 @@ Result<double> Arguments::Real(std::string_view name, double min, double max) co
   const std::string text = Text(name);
   double value = 0;
   if (!ParseNumber(text, &value) || !std::isfinite(value) || value < min || value > max) {
-    return Usage("--" + std::string(name) + " '" + text + "' is not a number from " + std::to_string(min) + " to " +
-                 std::to_string(max));
+    return Usage("--" + std::string(name) + " '" + text + "' is not a number from " +
+                 std::to_string(min) + " to " + std::to_string(max));
   }
   return value;
 }
@@ -153,19 +154,21 @@ Result<uint64_t> Arguments::Bytes(std::string_view name, uint64_t min, uint64_t 
   const std::string text = Text(name);
   const Result<uint64_t> value = ParseBytes(text);
   if (!value.ok() || *value < min || *value > max) {
-    return Usage("--" + std::string(name) + " '" + text + "' is not a size from " + FormatBytes(min) + " to " +
-                 FormatBytes(max) + " (as 4096, 128KB, 8.5MB)");
+    return Usage("--" + std::string(name) + " '" + text + "' is not a size from " +
+                 FormatBytes(min) + " to " + FormatBytes(max) + " (as 4096, 128KB, 8.5MB)");
   }
   return *value;
 }
 
-Result<std::chrono::milliseconds> Arguments::Time(std::string_view name, std::chrono::milliseconds min,
+Result<std::chrono::milliseconds> Arguments::Time(std::string_view name,
+                                                  std::chrono::milliseconds min,
                                                   std::chrono::milliseconds max) const {
   const std::string text = Text(name);
   const Result<std::chrono::milliseconds> value = ParseTime(text);
   if (!value.ok() || *value < min || *value > max) {
-    return Usage("--" + std::string(name) + " '" + text + "' is not a time from " + std::to_string(min.count()) +
-                 "ms to " + std::to_string(max.count()) + "ms (as 250ms, 10s, 2m; a bare number is seconds)");
+    return Usage("--" + std::string(name) + " '" + text + "' is not a time from " +
+                 std::to_string(min.count()) + "ms to " + std::to_string(max.count()) +
+                 "ms (as 250ms, 10s, 2m; a bare number is seconds)");
   }
   return *value;
 }
@@ -212,8 +215,9 @@ std::string CommandHelp(const Command& command, std::span<const Flag> globals) {
 }
 
 std::string OverviewHelp(std::span<const Command> commands, std::span<const Flag> globals) {
-  std::string text = "usage: mmc [global flags] COMMAND [flags] [operands]\n\n"
-                     "Talks to a pool of KV cache blocks: stores, reads, inspects, measures.\n\ncommands:\n";
+  std::string text =
+      "usage: mmc [global flags] COMMAND [flags] [operands]\n\n"
+      "Talks to a pool of KV cache blocks: stores, reads, inspects, measures.\n\ncommands:\n";
   for (const Command& command : commands) {
     std::string left = "  " + std::string(command.name) + " " + std::string(command.operands);
     if (left.size() < 30) left.resize(30, ' ');

@@ -1,9 +1,11 @@
 // The command line as data: one table of flags per command is parser, validator and `--help`.
 //
 //   mmc [global flags] COMMAND [flags and operands in any order]
-//   --name VALUE, --name=VALUE, -x VALUE, switches without value; "--" ends the flags; "-" alone is an operand.
+//   --name VALUE, --name=VALUE, -x VALUE, switches without value; "--" ends the flags; "-" alone is
+//   an operand.
 //
-// Thread safety: values; const methods from any thread. Ownership: tables hold views of string literals.
+// Thread safety: values; const methods from any thread. Ownership: tables hold views of string
+// literals.
 #pragma once
 
 #include <chrono>
@@ -23,7 +25,7 @@ struct Flag {
   std::string_view value;     // what the help calls its value; empty: a switch
   std::string_view fallback;  // the text that stands when the flag is absent; empty: none
   std::string_view help;
-  char letter = 0;            // the one-letter form, if any
+  char letter = 0;  // the one-letter form, if any
 };
 
 struct Context;
@@ -39,12 +41,13 @@ struct Command {
   int (*run)(Context&) = nullptr;
 };
 
-// The words of one call, checked against the tables. The typed readers name flag, value and range in their errors
-// (kInvalidArgument); they read the fallback when the flag was not given.
-// REQUIRES of the readers: the name is in the table; a fallback, or Has(name), where a number is read.
+// The words of one call, checked against the tables. The typed readers name flag, value and range
+// in their errors (kInvalidArgument); they read the fallback when the flag was not given. REQUIRES
+// of the readers: the name is in the table; a fallback, or Has(name), where a number is read.
 class Arguments {
  public:
-  // Errors: kInvalidArgument for an unknown flag (with the nearest one), a missing value, a wrong number of operands.
+  // Errors: kInvalidArgument for an unknown flag (with the nearest one), a missing value, a wrong
+  // number of operands.
   static Result<Arguments> Parse(const Command& command, std::span<const Flag> globals,
                                  std::span<const std::string> words);
 
@@ -67,7 +70,8 @@ class Arguments {
 
 Result<std::chrono::milliseconds> ParseTime(std::string_view text);
 
-// Takes the first word that is neither a global flag nor its value out of `words`; empty when there is none.
+// Takes the first word that is neither a global flag nor its value out of `words`; empty when there
+// is none.
 std::string TakeCommand(std::span<const Flag> globals, std::vector<std::string>& words);
 
 // The help of one command, and the list of all.

@@ -20,7 +20,9 @@ constexpr uint64_t kMaxBuffersPerWorker = 1 << 20;
 // What one thread has of its own.
 struct Worker {
   Worker(int number, uint64_t seed, Arena memory)
-      : id(static_cast<uint64_t>(number)), random(seed + static_cast<uint64_t>(number)), arena(std::move(memory)) {}
+      : id(static_cast<uint64_t>(number)),
+        random(seed + static_cast<uint64_t>(number)),
+        arena(std::move(memory)) {}
 
   uint64_t id;
   std::mt19937_64 random;
@@ -34,7 +36,8 @@ struct Worker {
 
 class Bench {
  public:
-  Bench(Client& client, const BenchOptions& options, const std::function<void(const BenchTick&)>& tick)
+  Bench(Client& client, const BenchOptions& options,
+        const std::function<void(const BenchTick&)>& tick)
       : client_(client),
         options_(options),
         tick_(tick),
@@ -56,7 +59,8 @@ class Bench {
   // Runs step(worker, n) until each worker has seen each of its own keys once.
   void OwnKeysPhase(const char* name, const Step& step);
   // work(worker) on every worker's thread, and ticks; fraction() of it is done.
-  void RunPhase(const char* name, const std::function<void(Worker&)>& work, const std::function<double()>& fraction);
+  void RunPhase(const char* name, const std::function<void(Worker&)>& work,
+                const std::function<double()>& fraction);
   void NextOwnKeys(Worker& worker, uint64_t n);
   void RandomKeys(Worker& worker, uint64_t n);
   void MakeKeys(Worker& worker);
@@ -95,7 +99,9 @@ void Bench::RunPhase(const char* name, const std::function<void(Worker&)>& work,
   const TimePoint start = Now();
   RunWorkers(
       options_.threads, [&](int i) { work(*workers_[static_cast<size_t>(i)]); },
-      [&] { tick_({name, fraction(), moved_, std::chrono::duration<double>(Now() - start).count()}); });
+      [&] {
+        tick_({name, fraction(), moved_, std::chrono::duration<double>(Now() - start).count()});
+      });
 }
 
 void Bench::TimedPhase(const Step& step) {
@@ -108,15 +114,17 @@ void Bench::TimedPhase(const Step& step) {
         const auto threads = static_cast<uint64_t>(options_.threads);
         uint64_t left = options_.count / threads + (worker.id < options_.count % threads ? 1 : 0);
         while (!Stopping() && (options_.count != 0 ? left > 0 : Now() < end)) {
-          const uint64_t n = options_.count != 0 ? std::min<uint64_t>(options_.batch, left) : options_.batch;
+          const uint64_t n =
+              options_.count != 0 ? std::min<uint64_t>(options_.batch, left) : options_.batch;
           step(worker, n);
           done_.fetch_add(n);
           left -= std::min(left, n);
         }
       },
       [&] {
-        return options_.count == 0 ? std::chrono::duration<double>(Now() - start) / options_.duration
-                                   : static_cast<double>(done_) / static_cast<double>(options_.count);
+        return options_.count == 0
+                   ? std::chrono::duration<double>(Now() - start) / options_.duration
+                   : static_cast<double>(done_) / static_cast<double>(options_.count);
       });
 }
 
@@ -145,7 +153,8 @@ void Bench::MakeKeys(Worker& worker) {
 void Bench::NextOwnKeys(Worker& worker, uint64_t n) {
   worker.indices.clear();
   for (uint64_t i = 0; i < n; ++i) {
-    worker.indices.push_back(worker.id + static_cast<uint64_t>(options_.threads) * (worker.cursor++ % own_keys_));
+    worker.indices.push_back(worker.id + static_cast<uint64_t>(options_.threads) *
+                                             (worker.cursor++ % own_keys_));
   }
   MakeKeys(worker);
 }
@@ -165,7 +174,8 @@ void Bench::CountError(Worker& worker, const Status& status) {
   stop_ = true;
 }
 
-// Values never change, so a key that was written before is removed first; that is not part of the put's latency.
+// Values never change, so a key that was written before is removed first; that is not part of the
+// put's latency.
 void Bench::RemoveWritten(Worker& worker) {
   std::vector<std::string_view> keys;
   std::vector<uint64_t> indices;
@@ -223,7 +233,8 @@ void Bench::CheckValue(Worker& worker, uint32_t slot) {
   if (Stamped()) {
     const uint64_t version = worker.arena.ReadStamp(slot);
     wrong = worker.arena.CountWrongBehindStamp(slot, ValueSeed(key, version));
-    if (wrong == 0 && options_.check_stale && version < worker.floors[slot]) ++worker.part.stale_values;
+    if (wrong == 0 && options_.check_stale && version < worker.floors[slot])
+      ++worker.part.stale_values;
   } else {
     wrong = worker.arena.CountWrong(slot, ValueSeed(key, 0));
   }
@@ -267,7 +278,8 @@ void Bench::ExistsBatch(Worker& worker, uint64_t n) {
   worker.part.exists.Record(Now() - start);
   if (!present.ok()) return CountError(worker, present.status());
   worker.part.exists.items += n;
-  worker.part.misses += static_cast<uint64_t>(std::count(present->begin(), present->end(), uint8_t{0}));
+  worker.part.absent +=
+      static_cast<uint64_t>(std::count(present->begin(), present->end(), uint8_t{0}));
 }
 
 void Bench::RemoveOwn(Worker& worker, uint64_t n) {
@@ -290,7 +302,8 @@ void Bench::Measure() {
       case BenchOp::kExists:
         return ExistsBatch(worker, n);
       case BenchOp::kMixed:
-        if (static_cast<int>(worker.random() % 100) >= options_.read_percent) return PutBatch(worker, n);
+        if (static_cast<int>(worker.random() % 100) >= options_.read_percent)
+          return PutBatch(worker, n);
         RandomKeys(worker, n);
         return GetBatch(worker);
     }
@@ -308,6 +321,7 @@ BenchReport Bench::Merge() {
     report.exists.Merge(part.exists);
     report.remove.Merge(part.remove);
     report.misses += part.misses;
+    report.absent += part.absent;
     report.verified_values += part.verified_values;
     report.wrong_values += part.wrong_values;
     report.wrong_bytes += part.wrong_bytes;
@@ -326,7 +340,8 @@ Result<BenchReport> Bench::Run() {
   for (int i = 0; i < options_.threads; ++i) {
     MMC_ASSIGN_OR_RETURN(Arena arena, Arena::Create(options_.layout, options_.batch));
     workers_.push_back(std::make_unique<Worker>(i, options_.seed, std::move(arena)));
-    for (uint32_t slot = 0; slot < options_.batch; ++slot) workers_.back()->arena.Fill(slot, options_.seed + slot);
+    for (uint32_t slot = 0; slot < options_.batch; ++slot)
+      workers_.back()->arena.Fill(slot, options_.seed + slot);
   }
   const Step remove_own = [this](Worker& worker, uint64_t n) { RemoveOwn(worker, n); };
   if (options_.clean_before) OwnKeysPhase("clean", remove_own);
@@ -344,7 +359,8 @@ Result<BenchReport> Bench::Run() {
       NextOwnKeys(worker, n);
       GetBatch(worker);
     });
-    BenchReport last = Merge();  // what was evicted before this last look is no miss, and its times are not measured
+    BenchReport last = Merge();  // what was evicted before this last look is no miss, and its times
+                                 // are not measured
     last.get = report.get;
     last.misses = report.misses;
     report = std::move(last);
@@ -372,14 +388,17 @@ std::string_view BenchOpName(BenchOp op) {
 Result<BenchReport> RunBench(Client& client, const BenchOptions& options,
                              const std::function<void(const BenchTick&)>& tick) {
   const uint64_t at_once = static_cast<uint64_t>(options.threads) * options.batch;
-  if (options.threads < 1 || options.batch < 1 || options.batch > kMaxBatch || options.keys < at_once) {
-    return Status(Code::kInvalidArgument, "--keys " + std::to_string(options.keys) + " is less than threads x batch = " +
-                                              std::to_string(at_once) + "; give more keys or a smaller batch");
+  if (options.threads < 1 || options.batch < 1 || options.batch > kMaxBatch ||
+      options.keys < at_once) {
+    return Status(Code::kInvalidArgument,
+                  "--keys " + std::to_string(options.keys) + " is less than threads x batch = " +
+                      std::to_string(at_once) + "; give more keys or a smaller batch");
   }
   if (options.batch * options.layout.pieces.size() > kMaxBuffersPerWorker) {
-    return Status(Code::kInvalidArgument, "batch x buffers = " +
-                                              std::to_string(options.batch * options.layout.pieces.size()) +
-                                              " is over 1048576; give a smaller batch or fewer buffers");
+    return Status(
+        Code::kInvalidArgument,
+        "batch x buffers = " + std::to_string(options.batch * options.layout.pieces.size()) +
+            " is over 1048576; give a smaller batch or fewer buffers");
   }
   if (options.key_prefix.size() + 20 > kMaxKeyBytes) {
     return Status(Code::kInvalidArgument, "--key-prefix is longer than 2028 bytes");

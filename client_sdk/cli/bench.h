@@ -1,10 +1,12 @@
 // Measures puts, gets and existence checks against a pool, and checks what it reads.
 //
-// With verify, a value is a function of its key and version (value.h) and starts with the version: a get is right when
-// the version is one that may be seen at that moment and every byte behind it follows from key and version. Each key has
-// one writer, so that it is known which versions may be seen.
+// With verify, a value is a function of its key and version (value.h) and starts with the version:
+// a get is right when the version is one that may be seen at that moment and every byte behind it
+// follows from key and version. Each key has one writer, so that it is known which versions may be
+// seen.
 //
-// Thread safety: RunBench is called once per Bench; it starts and joins its own threads. Ownership: borrows the client.
+// Thread safety: RunBench is called once per Bench; it starts and joins its own threads. Ownership:
+// borrows the client.
 #pragma once
 
 #include <boost/json.hpp>
@@ -27,11 +29,12 @@ struct BenchOptions {
   uint32_t batch = 1;  // keys per call
   int threads = 1;
   std::chrono::milliseconds duration{10'000};
-  uint64_t count = 0;   // keys in all instead of a duration; 0: the duration counts
-  uint64_t keys = 1000;  // at least threads * batch
+  uint64_t count = 0;     // keys in all instead of a duration; 0: the duration counts
+  uint64_t keys = 1000;   // at least threads * batch
   int read_percent = 80;  // of mixed
   bool verify = false;
-  bool check_stale = true;  // off with a location cache, which may show a value that was just replaced
+  bool check_stale =
+      true;  // off with a location cache, which may show a value that was just replaced
   bool prefill = true;
   bool clean_before = false;  // keys of an earlier run with the same prefix may be there
   bool clean_after = true;
@@ -42,7 +45,8 @@ struct BenchOptions {
 
 struct BenchReport {
   CallStats put, get, exists, remove;
-  uint64_t misses = 0;  // gets and checks of keys that were not there (any more)
+  uint64_t misses = 0;  // gets of keys that were not there (any more)
+  uint64_t absent = 0;  // the same of existence checks
   uint64_t verified_values = 0;
   uint64_t wrong_values = 0;
   uint64_t wrong_bytes = 0;
@@ -53,7 +57,8 @@ struct BenchReport {
   bool interrupted = false;
   Status stopped;  // the failure that ended the run early, if one did
 
-  uint64_t Items() const { return put.items + get.items + exists.items; }
+  // Keys that were answered, misses included.
+  uint64_t Operations() const { return put.items + get.items + misses + exists.items; }
   uint64_t Bytes() const { return put.bytes + get.bytes; }
   bool Right() const { return wrong_values == 0 && stale_values == 0; }
 };
@@ -65,9 +70,10 @@ struct BenchTick {
   double seconds = 0;  // since it began
 };
 
-// Errors: kInvalidArgument (options that do not fit together), kIo (no memory for the buffers). What goes wrong later is
-// in the report.
-Result<BenchReport> RunBench(Client& client, const BenchOptions& options, const std::function<void(const BenchTick&)>& tick);
+// Errors: kInvalidArgument (options that do not fit together), kIo (no memory for the buffers).
+// What goes wrong later is in the report.
+Result<BenchReport> RunBench(Client& client, const BenchOptions& options,
+                             const std::function<void(const BenchTick&)>& tick);
 
 boost::json::object BenchJson(const BenchOptions& options, const BenchReport& report);
 std::string BenchText(const BenchOptions& options, const BenchReport& report);

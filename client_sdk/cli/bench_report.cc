@@ -8,7 +8,9 @@ namespace {
 
 namespace json = boost::json;
 
-double PerSecond(uint64_t n, double seconds) { return seconds > 0 ? static_cast<double>(n) / seconds : 0; }
+double PerSecond(uint64_t n, double seconds) {
+  return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+}
 double Gb(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
 json::object CallsJson(const CallStats& stats, double seconds) {
@@ -47,8 +49,8 @@ json::object BenchJson(const BenchOptions& options, const BenchReport& report) {
           {"verify", options.verify},
           {"seconds", report.seconds},
           {"interrupted", report.interrupted},
-          {"ops", report.Items()},
-          {"ops_per_s", PerSecond(report.Items(), report.seconds)},
+          {"ops", report.Operations()},
+          {"ops_per_s", PerSecond(report.Operations(), report.seconds)},
           {"gb_per_s", PerSecond(report.Bytes(), report.seconds) / 1e9},
           {"cpu_seconds", report.cpu_seconds},
           {"cpu_seconds_per_gb", gb > 0 ? report.cpu_seconds / gb : 0},
@@ -57,6 +59,7 @@ json::object BenchJson(const BenchOptions& options, const BenchReport& report) {
           {"exists", CallsJson(report.exists, report.seconds)},
           {"remove", CallsJson(report.remove, report.seconds)},
           {"misses", report.misses},
+          {"absent", report.absent},
           {"verified_values", report.verified_values},
           {"wrong_values", report.wrong_values},
           {"wrong_bytes", report.wrong_bytes},
@@ -65,12 +68,14 @@ json::object BenchJson(const BenchOptions& options, const BenchReport& report) {
 }
 
 std::string BenchText(const BenchOptions& options, const BenchReport& report) {
-  std::string text = "bench    " + std::string(BenchOpName(options.op)) + ", values of " +
-                     FormatBytes(options.layout.bytes) + " in " + std::to_string(options.layout.pieces.size()) +
-                     (options.layout.pieces.size() == 1 ? " buffer" : " buffers") + ", batch " +
-                     std::to_string(options.batch) + ", threads " + std::to_string(options.threads) + ", " +
-                     std::to_string(options.keys) + " keys, replicas " + std::to_string(options.put.replicas) + ", " +
-                     FormatNumber(report.seconds, 2) + " s" + (report.interrupted ? " (interrupted)" : "") + "\n";
+  std::string text =
+      "bench    " + std::string(BenchOpName(options.op)) + ", values of " +
+      FormatBytes(options.layout.bytes) + " in " + std::to_string(options.layout.pieces.size()) +
+      (options.layout.pieces.size() == 1 ? " buffer" : " buffers") + ", batch " +
+      std::to_string(options.batch) + ", threads " + std::to_string(options.threads) + ", " +
+      std::to_string(options.keys) + " keys, replicas " + std::to_string(options.put.replicas) +
+      ", " + FormatNumber(report.seconds, 2) + " s" + (report.interrupted ? " (interrupted)" : "") +
+      "\n";
   text += CallsText("put", report.put, report.seconds);
   text += CallsText("get", report.get, report.seconds);
   text += CallsText("exists", report.exists, report.seconds);
@@ -78,11 +83,12 @@ std::string BenchText(const BenchOptions& options, const BenchReport& report) {
   const double gb = Gb(report.Bytes());
   text += "cpu      " + FormatNumber(report.cpu_seconds, 2) + " s of this process";
   if (gb > 0) text += ", " + FormatNumber(report.cpu_seconds / gb, 3) + " s per GB";
-  text += "\nmisses   " + std::to_string(report.misses) + "\n";
+  text += "\nmisses   " + std::to_string(report.misses) + " gets, " +
+          std::to_string(report.absent) + " checks\n";
   if (options.verify) {
-    text += "verified " + std::to_string(report.verified_values) + " values, " + std::to_string(report.wrong_values) +
-            " wrong (" + std::to_string(report.wrong_bytes) + " bytes), " + std::to_string(report.stale_values) +
-            " stale\n";
+    text += "verified " + std::to_string(report.verified_values) + " values, " +
+            std::to_string(report.wrong_values) + " wrong (" + std::to_string(report.wrong_bytes) +
+            " bytes), " + std::to_string(report.stale_values) + " stale\n";
   }
   return text + "errors   " + ErrorsText(report.errors) + "\n";
 }

@@ -69,7 +69,8 @@ int RunTop(Context& context) {
     if (context.json()) {
       context.PrintJson(TopJson(*before, *now, seconds));
     } else {
-      context.out.Write((screen ? "\x1b[H\x1b[2J" : "") + TopText(*before, *now, seconds) + (screen ? "" : "\n"));
+      context.out.Write((screen ? "\x1b[H\x1b[2J" : "") + TopText(*before, *now, seconds) +
+                        (screen ? "" : "\n"));
     }
     before = std::move(now);
     last = at;
@@ -83,17 +84,23 @@ std::vector<Command> ClusterCommands() {
   return {
       {.name = "nodes",
        .summary = "list the nodes of the pool",
-       .details = "--json: {\"nodes\": [{\"name\", \"state\", \"host\", \"endpoints\", \"capacity_bytes\", \"used_bytes\", "
+       .details = "--json: {\"nodes\": [{\"name\", \"state\", \"host\", \"endpoints\", "
+                  "\"capacity_bytes\", \"used_bytes\", "
                   "\"objects\", \"silent_ms\"}]};\nstate is serving, suspect, dead or leaving.",
        .max_operands = 0,
        .run = RunNodes},
-      {.name = "status", .summary = "show the state of the whole pool", .max_operands = 0, .run = RunStatus},
+      {.name = "status",
+       .summary = "show the state of the whole pool",
+       .max_operands = 0,
+       .run = RunStatus},
       {.name = "top",
        .summary = "show rates and nodes, refreshing",
-       .details = "Refreshes the screen on a terminal; prints one block (or with --json one line) per interval elsewhere.\n"
+       .details = "Refreshes the screen on a terminal; prints one block (or with --json one line) "
+                  "per interval elsewhere.\n"
                   "Ctrl-C ends it, exit code 0.",
        .max_operands = 0,
-       .flags = {{"interval", "TIME", "1s", "between two views"}, {"count", "N", "0", "views; 0: until Ctrl-C", 'n'}},
+       .flags = {{"interval", "TIME", "1s", "between two views"},
+                 {"count", "N", "0", "views; 0: until Ctrl-C", 'n'}},
        .run = RunTop},
   };
 }

@@ -28,8 +28,9 @@ int RunPut(Context& context) {
   const Result<std::string> value = ReadWholeFile(context.args.operands()[1], kMaxValueBytes);
   if (!value.ok()) return context.Fail(value.status());
   if (value->empty()) {
-    return context.Fail(Status(Code::kInvalidArgument, "'" + context.args.operands()[1] +
-                                                           "' is empty; a value has at least 1 byte"));
+    return context.Fail(
+        Status(Code::kInvalidArgument,
+               "'" + context.args.operands()[1] + "' is empty; a value has at least 1 byte"));
   }
   auto client = ConnectFor(context);
   if (!client.ok()) return context.Fail(client.status());
@@ -38,9 +39,11 @@ int RunPut(Context& context) {
   const Status status = (*client)->Put({&item, 1}, *options).at(0);
   const bool existed = status.code() == Code::kExists;
   if (existed && !context.args.Switch("exist-ok")) {
-    return context.Fail(ForKey(Status(Code::kExists, "is there already and its value stays; to replace it run mmc rm first,"
-                                                     " to accept it give --exist-ok"),
-                               key));
+    return context.Fail(
+        ForKey(Status(Code::kExists,
+                      "is there already and its value stays; to replace it run mmc rm first,"
+                      " to accept it give --exist-ok"),
+               key));
   }
   if (!status.ok() && !existed) return context.Fail(ForKey(status, key));
   if (context.json()) {
@@ -50,7 +53,8 @@ int RunPut(Context& context) {
     object["replicas"] = options->replicas;
     context.PrintJson(object);
   }
-  context.Say(PrintableKey(key) + ": " + (existed ? "was there already" : "stored " + FormatBytes(value->size())));
+  context.Say(PrintableKey(key) + ": " +
+              (existed ? "was there already" : "stored " + FormatBytes(value->size())));
   return kExitOk;
 }
 
@@ -58,7 +62,8 @@ int RunGet(Context& context) {
   const std::string& key = context.args.operands()[0];
   const bool to_file = context.args.operands().size() == 2 && context.args.operands()[1] != "-";
   if (context.json() && !to_file) {
-    return context.Fail(Status(Code::kInvalidArgument, "--json needs a FILE: the value itself is not JSON"));
+    return context.Fail(
+        Status(Code::kInvalidArgument, "--json needs a FILE: the value itself is not JSON"));
   }
   auto client = ConnectFor(context);
   if (!client.ok()) return context.Fail(client.status());
@@ -146,10 +151,12 @@ int RunRm(Context& context) {
   const bool all = context.args.Switch("all");
   const int ways = (by_prefix ? 1 : 0) + (all ? 1 : 0) + (context.args.operands().empty() ? 0 : 1);
   if (ways != 1) {
-    return context.Fail(Status(Code::kInvalidArgument, "say what to remove in one way: KEY..., --prefix P, or --all"));
+    return context.Fail(Status(Code::kInvalidArgument,
+                               "say what to remove in one way: KEY..., --prefix P, or --all"));
   }
   if (by_prefix && context.args.Text("prefix").empty()) {
-    return context.Fail(Status(Code::kInvalidArgument, "--prefix '' would remove everything; say --all for that"));
+    return context.Fail(
+        Status(Code::kInvalidArgument, "--prefix '' would remove everything; say --all for that"));
   }
   auto client = ConnectFor(context);
   if (!client.ok()) return context.Fail(client.status());
@@ -195,7 +202,8 @@ int RunLs(Context& context) {
   bool more = false;
   if (context.json()) context.out.Write("{\"keys\":[");
   do {
-    Result<ListPage> page = (*client)->List(prefix, token, static_cast<uint32_t>(std::min<uint64_t>(left, 1000)));
+    Result<ListPage> page =
+        (*client)->List(prefix, token, static_cast<uint32_t>(std::min<uint64_t>(left, 1000)));
     if (!page.ok()) {
       if (context.json()) context.out.Write("],\"error\":true}\n");
       context.err.Write("mmc ls: " + page.status().ToString() + "\n");
@@ -208,7 +216,8 @@ int RunLs(Context& context) {
     more = !token.empty();
   } while (more && left > 0 && context.out.error() == 0);
   if (context.json()) {
-    context.out.Write("],\"count\":" + std::to_string(count) + ",\"more\":" + (more ? "true" : "false") + "}\n");
+    context.out.Write("],\"count\":" + std::to_string(count) +
+                      ",\"more\":" + (more ? "true" : "false") + "}\n");
   }
   return kExitOk;
 }
@@ -220,7 +229,8 @@ std::vector<Command> DataCommands() {
       {.name = "put",
        .operands = "KEY FILE|-",
        .summary = "store a file, or stdin, under KEY",
-       .details = "A key is 1 to 2048 bytes, a value 1 byte to 1 GiB. Values never change: a key that is there already keeps its\n"
+       .details = "A key is 1 to 2048 bytes, a value 1 byte to 1 GiB. Values never change: a key "
+                  "that is there already keeps its\n"
                   "value, and put exits 1 unless --exist-ok is given.",
        .min_operands = 2,
        .max_operands = 2,
@@ -229,7 +239,8 @@ std::vector<Command> DataCommands() {
       {.name = "get",
        .operands = "KEY [FILE]",
        .summary = "read a value to stdout, or to FILE",
-       .details = "FILE is replaced only when the whole value is there. Exits 1 when the key is absent.",
+       .details =
+           "FILE is replaced only when the whole value is there. Exits 1 when the key is absent.",
        .min_operands = 1,
        .max_operands = 2,
        .run = RunGet},
@@ -249,14 +260,17 @@ std::vector<Command> DataCommands() {
        .operands = "KEY... | --prefix P | --all",
        .summary = "remove keys; exit 1 when one was not there",
        .max_operands = kMaxBatch,
-       .flags = {{"prefix", "P", "", "remove every key that starts with P"}, {"all", "", "", "remove every key"}},
+       .flags = {{"prefix", "P", "", "remove every key that starts with P"},
+                 {"all", "", "", "remove every key"}},
        .run = RunRm},
       {.name = "ls",
        .operands = "[PREFIX]",
        .summary = "list keys",
-       .details = "Keys are listed in no promised order. Control characters and bytes that are not UTF-8 show as \\xNN.",
+       .details = "Keys are listed in no promised order. Control characters and bytes that are not "
+                  "UTF-8 show as \\xNN.",
        .max_operands = 1,
-       .flags = {{"long", "", "", "show sizes in bytes", 'l'}, {"limit", "N", "0", "at most N keys; 0: all"}},
+       .flags = {{"long", "", "", "show sizes in bytes", 'l'},
+                 {"limit", "N", "0", "at most N keys; 0: all"}},
        .run = RunLs},
   };
 }

@@ -25,7 +25,8 @@ int RunDoctor(Context& context) {
     const Result<std::chrono::milliseconds> timeout =
         context.args.Time("timeout", std::chrono::milliseconds(1), std::chrono::hours(1));
     if (!timeout.ok()) return context.Fail(timeout.status());
-    checks.push_back(CheckReady(context.args.Text("http"), std::min(*timeout, std::chrono::milliseconds(5000))));
+    checks.push_back(
+        CheckReady(context.args.Text("http"), std::min(*timeout, std::chrono::milliseconds(5000))));
   }
   if (context.json()) {
     context.PrintJson(DoctorJson(checks));
@@ -38,12 +39,16 @@ int RunDoctor(Context& context) {
 }  // namespace
 
 Command DoctorCommand() {
-  return {.name = "doctor",
-          .summary = "check this machine, the conf file and the way to the pool, and say what to do",
-          .details = "Each line starts with ok, warn or fail; a line with -> says what to do. Exits 1 when something failed.",
-          .max_operands = 0,
-          .flags = {{"http", "URL", "", "also ask /ready of the meta service's HTTP side, as http://127.0.0.1:8000"}},
-          .run = RunDoctor};
+  return {
+      .name = "doctor",
+      .summary = "check this machine, the conf file and the way to the pool, and say what to do",
+      .details =
+          "Each line starts with ok, warn or fail; a line with -> says what to do. Exits 1 when "
+          "something failed.",
+      .max_operands = 0,
+      .flags = {{"http", "URL", "",
+                 "also ask /ready of the meta service's HTTP side, as http://127.0.0.1:8000"}},
+      .run = RunDoctor};
 }
 
 }  // namespace mmc::cli

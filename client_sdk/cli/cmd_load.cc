@@ -21,7 +21,8 @@ Result<Layout> LayoutFor(const Arguments& args, std::string_view size_flag) {
   const std::string layout = args.Text("layout");
   if (layout == "deepseek") {
     if (args.Has(size_flag) || args.Has("buffers")) {
-      return Usage("--layout deepseek sets size and buffers; leave out --" + std::string(size_flag) + " and --buffers");
+      return Usage("--layout deepseek sets size and buffers; leave out --" +
+                   std::string(size_flag) + " and --buffers");
     }
     return Layout::DeepSeek();
   }
@@ -36,7 +37,8 @@ Result<ClientOptions> PoolFor(const Context& context) {
   MMC_ASSIGN_OR_RETURN(ClientOptions options, ClientOptionsFor(context));
   if (!context.args.Has("pool")) return options;
   if (context.args.Has("meta")) return Usage("--pool and --meta both name a pool; give one");
-  MMC_ASSIGN_OR_RETURN(const uint64_t bytes, context.args.Bytes("pool", kSegmentAlignment, kMaxSegmentBytes));
+  MMC_ASSIGN_OR_RETURN(const uint64_t bytes,
+                       context.args.Bytes("pool", kSegmentAlignment, kMaxSegmentBytes));
   options.meta_url = "local://?dram=" + std::to_string(bytes);
   return options;
 }
@@ -50,7 +52,8 @@ Result<BenchOptions> BenchOptionsFor(const Context& context) {
   BenchOptions options;
   const std::string op = args.Text("op");
   bool known = false;
-  for (const BenchOp candidate : {BenchOp::kPut, BenchOp::kGet, BenchOp::kExists, BenchOp::kMixed}) {
+  for (const BenchOp candidate :
+       {BenchOp::kPut, BenchOp::kGet, BenchOp::kExists, BenchOp::kMixed}) {
     if (op != BenchOpName(candidate)) continue;
     options.op = candidate;
     known = true;
@@ -97,7 +100,8 @@ int RunBenchCommand(Context& context) {
   CatchInterrupt();
   Progress progress(context.err, !context.quiet(), "bench");
   const Result<BenchReport> report = RunBench(**client, *options, [&](const BenchTick& tick) {
-    progress.Update(tick.fraction, std::string(tick.phase) + " " + GbPerSecond(tick.bytes, tick.seconds));
+    progress.Update(tick.fraction,
+                    std::string(tick.phase) + " " + GbPerSecond(tick.bytes, tick.seconds));
   });
   progress.Clear();
   if (!report.ok()) return context.Fail(report.status());
@@ -107,8 +111,8 @@ int RunBenchCommand(Context& context) {
     context.out.Write(BenchText(*options, *report));
   }
   if (!report->Right()) {
-    context.err.Write("mmc bench: verification failed: " + std::to_string(report->wrong_values) + " wrong and " +
-                      std::to_string(report->stale_values) + " stale values\n");
+    context.err.Write("mmc bench: verification failed: " + std::to_string(report->wrong_values) +
+                      " wrong and " + std::to_string(report->stale_values) + " stale values\n");
     return kExitFailed;
   }
   if (report->interrupted) return kExitInterrupted;
@@ -133,18 +137,20 @@ Result<ReplayOptions> ReplayOptionsFor(const Context& context) {
   options.batch = static_cast<uint32_t>(batch);
   options.limit = static_cast<uint64_t>(limit);
   options.max_time = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-  options.key_prefix = args.Has("key-prefix") ? args.Text("key-prefix")
-                                              : "replay/" + std::to_string(options.layout.bytes) + "/";
+  options.key_prefix = args.Has("key-prefix")
+                           ? args.Text("key-prefix")
+                           : "replay/" + std::to_string(options.layout.bytes) + "/";
   if (args.Switch("fresh") && options.key_prefix.empty()) {
-    return Usage("--fresh with an empty --key-prefix would remove every key; run mmc rm --all for that");
+    return Usage(
+        "--fresh with an empty --key-prefix would remove every key; run mmc rm --all for that");
   }
   return options;
 }
 
 int ReplayExitCode(const Context& context, const ReplayReport& report) {
   if (report.wrong_blocks != 0) {
-    context.err.Write("mmc replay: verification failed: " + std::to_string(report.wrong_bytes) + " wrong bytes in " +
-                      std::to_string(report.wrong_blocks) + " blocks\n");
+    context.err.Write("mmc replay: verification failed: " + std::to_string(report.wrong_bytes) +
+                      " wrong bytes in " + std::to_string(report.wrong_blocks) + " blocks\n");
     return kExitFailed;
   }
   if (report.interrupted) return kExitInterrupted;
@@ -170,11 +176,12 @@ int RunReplayCommand(Context& context) {
   }
   CatchInterrupt();
   Progress progress(context.err, !context.quiet(), "replay");
-  const Result<ReplayReport> report = RunReplay(**client, *trace, *options, [&](const ReplayTick& tick) {
-    progress.Update(tick.fraction, std::to_string(tick.requests) + " requests, hit " +
-                                       FormatPercent(tick.hit_blocks, tick.blocks) + ", " +
-                                       GbPerSecond(tick.bytes, tick.seconds));
-  });
+  const Result<ReplayReport> report =
+      RunReplay(**client, *trace, *options, [&](const ReplayTick& tick) {
+        progress.Update(tick.fraction, std::to_string(tick.requests) + " requests, hit " +
+                                           FormatPercent(tick.hit_blocks, tick.blocks) + ", " +
+                                           GbPerSecond(tick.bytes, tick.seconds));
+      });
   progress.Clear();
   if (!report.ok()) return context.Fail(report.status());
   if (context.json()) {
@@ -186,22 +193,29 @@ int RunReplayCommand(Context& context) {
 }
 
 constexpr char kBenchDetails[] =
-    "put writes each thread's own keys in turn; a key that comes round again is removed first (outside the measured\n"
-    "latency). get, exists and mixed store all keys first, then take random ones. Keys are removed at the end.\n"
-    "Latencies are per call, that is per batch. cpu is this process's user and system time, with --verify that of making\n"
-    "and checking values too.\n"
-    "Exits 1 when a value was wrong or a call failed, 3 when the pool went away, 130 after Ctrl-C (with the summary so far).";
+    "put writes each thread's own keys in turn; a key that comes round again is removed first,\n"
+    "outside the measured latency. get, exists and mixed store all keys first, then take random\n"
+    "ones. Keys are removed at the end. Latencies are per call, that is per batch. cpu is this\n"
+    "process's user and system time, with --verify that of making and checking values too.\n"
+    "Exits 1 when a value was wrong or a call failed, 3 when the pool went away, 130 after Ctrl-C\n"
+    "(with the summary so far).";
 
 constexpr char kReplayDetails[] =
-    "TRACE holds JSON lines {\"timestamp\": ms, \"input_length\": tokens, \"output_length\": tokens, \"hash_ids\": [id, ...]};\n"
-    "- reads stdin; scripts/make_trace makes one. Per request: one prefix lookup over the keys of its blocks, a get of the\n"
-    "prefix that is there, a put of the rest. Every byte that is read is checked. A block that was evicted between lookup\n"
-    "and get counts as a miss. The prefix hit ratio is blocks read in an unbroken prefix by all blocks. GB/s in calls is\n"
-    "that of one caller while it waits for get or put; by the wall is all callers over the whole run.\n"
-    "Exits 1 when a byte was wrong or a call failed, 3 when the pool went away, 130 after Ctrl-C (with the summary so far).";
+    "TRACE (- is stdin) holds JSON lines as scripts/make_trace makes them:\n"
+    "  {\"timestamp\": ms, \"input_length\": tokens, \"output_length\": tokens, \"hash_ids\": [id]}\n"
+    "Per request: one prefix lookup over the keys of its blocks, a get of the prefix that is there,\n"
+    "a put of the rest. Every byte that is read is checked. A block that was evicted between lookup\n"
+    "and get counts as a miss. The prefix hit ratio is blocks read in an unbroken prefix by all\n"
+    "blocks. GB/s in calls is that of one caller while it waits for get or put; by the wall is all\n"
+    "callers over the whole run.\n"
+    "Exits 1 when a byte was wrong or a call failed, 3 when the pool went away, 130 after Ctrl-C\n"
+    "(with the summary so far).";
 
-constexpr Flag kPoolFlag = {"pool", "BYTES", "", "use a pool of this size inside this process instead of --meta"};
-constexpr Flag kLayoutFlag = {"layout", "NAME", "even", "even, or deepseek: 61 x (128 KiB + 16 KiB) = 8.58 MiB in 122 buffers"};
+constexpr Flag kPoolFlag = {"pool", "BYTES", "",
+                            "use a pool of this size inside this process instead of --meta"};
+constexpr Flag kLayoutFlag = {
+    "layout", "NAME", "even",
+    "even, or deepseek: 61 x (128 KiB + 16 KiB) = 8.58 MiB in 122 buffers"};
 
 }  // namespace
 
@@ -221,7 +235,8 @@ std::vector<Command> LoadCommands() {
                  {"count", "N", "", "keys in all, instead of --duration"},
                  {"keys", "N", "1000", "different keys; at least threads x batch"},
                  {"reads", "PERCENT", "80", "share of gets in mixed"},
-                 {"verify", "", "", "make values from key and version, check every byte that is read"},
+                 {"verify", "", "",
+                  "make values from key and version, check every byte that is read"},
                  {"key-prefix", "TEXT", "", "of the keys (default: one of this run's own)"},
                  {"no-prefill", "", "", "the keys of --key-prefix are there already"},
                  {"keep", "", "", "leave the keys in the pool"},

@@ -25,7 +25,8 @@ std::string ExitCodesText() {
 boost::json::object ExitCodesJson() {
   boost::json::array list;
   for (const ExitCodeInfo& info : kExitCodes) {
-    list.emplace_back(boost::json::object{{"code", static_cast<int>(info.code)}, {"meaning", info.meaning}});
+    list.emplace_back(
+        boost::json::object{{"code", static_cast<int>(info.code)}, {"meaning", info.meaning}});
   }
   return {{"exit_codes", std::move(list)}};
 }
@@ -41,8 +42,9 @@ Status UnknownCommand(const std::string& name) {
   std::vector<std::string> names;
   for (const Command& command : Commands()) names.emplace_back(command.name);
   const std::string near = config::NearestName(name, names);
-  return Status(Code::kInvalidArgument, "unknown command '" + name.substr(0, 64) + "'; " +
-                                            (near.empty() ? "see mmc help" : "did you mean '" + near + "'?"));
+  return Status(Code::kInvalidArgument,
+                "unknown command '" + name.substr(0, 64) + "'; " +
+                    (near.empty() ? "see mmc help" : "did you mean '" + near + "'?"));
 }
 
 int RunHelp(Context& context) {
@@ -84,7 +86,8 @@ std::vector<Command> AllCommands() {
                  .summary = "tell about a command, or what the exit codes mean",
                  .max_operands = 1,
                  .run = RunHelp});
-  all.push_back({.name = "version", .summary = "print the version", .max_operands = 0, .run = RunVersion});
+  all.push_back(
+      {.name = "version", .summary = "print the version", .max_operands = 0, .run = RunVersion});
   return all;
 }
 
@@ -109,7 +112,8 @@ int RunCli(std::vector<std::string> words, Output& out, Output& err, const Conne
     name = "version";
   }
   if (name.empty()) {
-    const bool asked = std::any_of(words.begin(), words.end(), [](const auto& w) { return w == "--help" || w == "-h"; });
+    const bool asked = std::any_of(words.begin(), words.end(),
+                                   [](const auto& w) { return w == "--help" || w == "-h"; });
     (asked ? out : err).Write(OverviewHelp(Commands(), GlobalFlags()));
     return asked ? OutputExitCode(out, err, kExitOk) : static_cast<int>(kExitUsage);
   }

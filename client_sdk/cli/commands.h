@@ -1,6 +1,7 @@
 // The table of all commands, and the one function that runs a command line.
 //
-// Thread safety: RunCli is called by one thread at a time (bench and replay watch Ctrl-C of the whole process).
+// Thread safety: RunCli is called by one thread at a time (bench and replay watch Ctrl-C of the
+// whole process).
 #pragma once
 
 #include <span>

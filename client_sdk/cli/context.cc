@@ -10,7 +10,8 @@ namespace mmc::cli {
 namespace {
 
 constexpr std::array kGlobalFlags = {
-    Flag{"meta", "URL", "", "meta service: tcp://HOST:PORT[,...], or local://?dram=1GB for a pool in this process"},
+    Flag{"meta", "URL", "",
+         "meta service: tcp://HOST:PORT[,...], or local://?dram=1GB for a pool in this process"},
     Flag{"config", "FILE", "", "conf file with ock.mmc.meta_service_url and ock.mmc.client.* keys"},
     Flag{"json", "", "", "print one JSON object instead of text"},
     Flag{"quiet", "", "", "print results only: no notes, no progress"},
@@ -32,7 +33,9 @@ void Context::Say(std::string_view line) const {
   if (!json() && !quiet()) out.Write(std::string(line) + "\n");
 }
 
-void Context::PrintJson(const boost::json::object& object) const { out.Write(boost::json::serialize(object) + "\n"); }
+void Context::PrintJson(const boost::json::object& object) const {
+  out.Write(boost::json::serialize(object) + "\n");
+}
 
 void Context::Warn(std::string_view line) const {
   if (!quiet()) err.Write("mmc " + std::string(command.name) + ": " + std::string(line) + "\n");
@@ -40,7 +43,8 @@ void Context::Warn(std::string_view line) const {
 
 int Context::Fail(const Status& status) const {
   err.Write("mmc " + std::string(command.name) + ": " + status.ToString() + "\n");
-  if (json()) PrintJson({{"error", {{"code", CodeName(status.code())}, {"message", status.message()}}}});
+  if (json())
+    PrintJson({{"error", {{"code", CodeName(status.code())}, {"message", status.message()}}}});
   return ExitCodeOf(status);
 }
 
@@ -71,7 +75,8 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
     options.async_threads = conf.async_threads;
   }
   const bool conf_was_asked_for = args.Has("config") && conf_names_meta;
-  if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for) options.meta_url = url;
+  if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for)
+    options.meta_url = url;
   if (args.Has("meta")) options.meta_url = args.Text("meta");
   if (args.Has("timeout") || ConfPath(args).empty()) {
     MMC_ASSIGN_OR_RETURN(options.timeout,

@@ -36,7 +36,8 @@ Result<std::unique_ptr<addrinfo, FreeAddresses>> Resolve(const rpc::Url& url) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
   const int error = getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &list);
-  if (error != 0) return Status(Code::kUnavailable, "cannot resolve '" + url.host + "': " + gai_strerror(error));
+  if (error != 0)
+    return Status(Code::kUnavailable, "cannot resolve '" + url.host + "': " + gai_strerror(error));
   return std::unique_ptr<addrinfo, FreeAddresses>(list);
 }
 
@@ -58,23 +59,28 @@ bool WaitFor(int fd, short events, TimePoint deadline) {
 // The first 4 KiB at most of what the server answers to `request`.
 Result<std::string> Exchange(const rpc::Url& url, const std::string& request, TimePoint deadline) {
   MMC_ASSIGN_OR_RETURN(const auto addresses, Resolve(url));
-  const CloseFd socket_fd{socket(addresses->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+  const CloseFd socket_fd{
+      socket(addresses->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
   if (socket_fd.fd < 0) return ErrnoStatus("socket", errno);
-  if (connect(socket_fd.fd, addresses->ai_addr, addresses->ai_addrlen) != 0 && errno != EINPROGRESS) {
+  if (connect(socket_fd.fd, addresses->ai_addr, addresses->ai_addrlen) != 0 &&
+      errno != EINPROGRESS) {
     return ErrnoStatus("connect to " + url.ToString(), errno);
   }
-  if (!WaitFor(socket_fd.fd, POLLOUT, deadline)) return Status(Code::kDeadline, url.ToString() + " did not answer");
+  if (!WaitFor(socket_fd.fd, POLLOUT, deadline))
+    return Status(Code::kDeadline, url.ToString() + " did not answer");
   int error = 0;
   socklen_t size = sizeof(error);
   getsockopt(socket_fd.fd, SOL_SOCKET, SO_ERROR, &error, &size);
   if (error != 0) return ErrnoStatus("connect to " + url.ToString(), error);
   // A request of a few dozen bytes fits the empty send buffer of a new connection.
-  if (send(socket_fd.fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
+  if (send(socket_fd.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(request.size())) {
     return ErrnoStatus("send to " + url.ToString(), errno);
   }
   std::string answer;
   while (answer.size() < 4096 && answer.find("\r\n") == std::string::npos) {
-    if (!WaitFor(socket_fd.fd, POLLIN, deadline)) return Status(Code::kDeadline, url.ToString() + " did not answer");
+    if (!WaitFor(socket_fd.fd, POLLIN, deadline))
+      return Status(Code::kDeadline, url.ToString() + " did not answer");
     char chunk[1024];
     const ssize_t got = recv(socket_fd.fd, chunk, sizeof(chunk), 0);
     if (got == 0) break;
@@ -108,7 +114,9 @@ Check DataPort(const std::string& text) {
   }
   check.saw += ": " + std::string(std::strerror(errno));
   if (errno == EADDRINUSE) {
-    check.remedy = "fine when a local service runs here; else choose another port in ock.mmc.local_service.hcom_url";
+    check.remedy =
+        "fine when a local service runs here; else choose another port in "
+        "ock.mmc.local_service.hcom_url";
     return check;
   }
   check.verdict = Verdict::kFail;
@@ -128,7 +136,8 @@ Check SocketFolder(const std::string& folder) {
   }
   check.verdict = Verdict::kFail;
   check.saw += ": " + std::string(std::strerror(errno));
-  check.remedy = "let this user enter it, or take another one in ock.mmc.local_service.shm.directory";
+  check.remedy =
+      "let this user enter it, or take another one in ock.mmc.local_service.shm.directory";
   return check;
 }
 
@@ -141,11 +150,13 @@ void CheckSockets(const ClusterStatus& status, std::vector<Check>* checks) {
       const bool there = access(path.c_str(), F_OK) == 0;
       if (!there && errno == ENOENT) continue;  // a node of another host
       if (there && access(path.c_str(), W_OK) == 0) continue;
-      checks->push_back({.name = "shared memory of " + node.name,
-                         .verdict = Verdict::kWarn,
-                         .saw = path + ": " + std::strerror(errno),
-                         .remedy = "run as the same user, or share a group by ock.mmc.local_service.shm.group; until "
-                                   "then TCP is used"});
+      checks->push_back(
+          {.name = "shared memory of " + node.name,
+           .verdict = Verdict::kWarn,
+           .saw = path + ": " + std::strerror(errno),
+           .remedy =
+               "run as the same user, or share a group by ock.mmc.local_service.shm.group; until "
+               "then TCP is used"});
     }
   }
 }
@@ -153,8 +164,9 @@ void CheckSockets(const ClusterStatus& status, std::vector<Check>* checks) {
 Check NodesCheck(const ClusterStatus& status) {
   const auto serving = std::count_if(status.nodes.begin(), status.nodes.end(),
                                      [](const NodeInfo& node) { return node.state == "serving"; });
-  Check check{.name = "nodes",
-              .saw = std::to_string(serving) + " of " + std::to_string(status.nodes.size()) + " serving"};
+  Check check{
+      .name = "nodes",
+      .saw = std::to_string(serving) + " of " + std::to_string(status.nodes.size()) + " serving"};
   if (serving == 0) {
     check.verdict = Verdict::kFail;
     check.remedy = "nothing can be stored: start mmc_local_service on at least one machine";
@@ -169,7 +181,8 @@ Check NodesCheck(const ClusterStatus& status) {
 
 std::vector<Check> CheckConf(const std::string& path, std::optional<config::Values>* values) {
   Check check{.name = "conf file", .saw = path.empty() ? "none; defaults are used" : path};
-  if (path.empty()) check.remedy = "name one with --config FILE or MMC_LOCAL_CONFIG_PATH if you have one";
+  if (path.empty())
+    check.remedy = "name one with --config FILE or MMC_LOCAL_CONFIG_PATH if you have one";
   Result<config::Values> loaded = config::LocalConf().Load(path, {});
   if (!loaded.ok()) {
     check.verdict = Verdict::kFail;
@@ -180,7 +193,8 @@ std::vector<Check> CheckConf(const std::string& path, std::optional<config::Valu
   std::vector<Check> checks = {check};
   for (const config::Warning& warning : loaded->warnings()) {
     if (checks.size() > kMaxWarnings) break;
-    checks.push_back({.name = "conf file", .verdict = Verdict::kWarn, .saw = warning.text, .remedy = ""});
+    checks.push_back(
+        {.name = "conf file", .verdict = Verdict::kWarn, .saw = warning.text, .remedy = ""});
   }
   *values = std::move(*loaded);
   return checks;
@@ -202,7 +216,8 @@ std::vector<Check> CheckPool(const ClientOptions& options, const PoolConnector& 
   if (!client.ok()) {
     check.verdict = Verdict::kFail;
     check.saw = options.meta_url + ": " + client.status().ToString();
-    check.remedy = "start mmc_meta_service there, or name the right address: --meta, MMC_META_URL, --config";
+    check.remedy =
+        "start mmc_meta_service there, or name the right address: --meta, MMC_META_URL, --config";
     return {check};
   }
   constexpr int kCalls = 5;
@@ -239,18 +254,20 @@ Check CheckReady(const std::string& url, std::chrono::milliseconds timeout) {
   };
   const Result<rpc::Url> parsed = rpc::ParseUrl(url);
   if (!parsed.ok()) return fail(parsed.status().message());
-  const Result<std::string> answer =
-      Exchange(*parsed, "GET /ready HTTP/1.1\r\nHost: " + parsed->host + "\r\nConnection: close\r\n\r\n",
-               Clock::Real().Now() + timeout);
+  const Result<std::string> answer = Exchange(
+      *parsed, "GET /ready HTTP/1.1\r\nHost: " + parsed->host + "\r\nConnection: close\r\n\r\n",
+      Clock::Real().Now() + timeout);
   if (!answer.ok()) return fail(answer.status().message());
   const std::string line = answer->substr(0, answer->find("\r\n"));
-  if (line.rfind("HTTP/1.1 200", 0) != 0) return fail(url + " answers '" + PrintableKey(line.substr(0, 80)) + "'");
+  if (line.rfind("HTTP/1.1 200", 0) != 0)
+    return fail(url + " answers '" + PrintableKey(line.substr(0, 80)) + "'");
   check.saw = url + " is ready";
   return check;
 }
 
 bool AnyFailed(const std::vector<Check>& checks) {
-  return std::any_of(checks.begin(), checks.end(), [](const Check& c) { return c.verdict == Verdict::kFail; });
+  return std::any_of(checks.begin(), checks.end(),
+                     [](const Check& c) { return c.verdict == Verdict::kFail; });
 }
 
 std::string VerdictName(Verdict verdict) {
@@ -268,8 +285,9 @@ std::string VerdictName(Verdict verdict) {
 boost::json::object DoctorJson(const std::vector<Check>& checks) {
   boost::json::array list;
   for (const Check& check : checks) {
-    boost::json::object object = {
-        {"name", check.name}, {"verdict", VerdictName(check.verdict)}, {"saw", PrintableKey(check.saw)}};
+    boost::json::object object = {{"name", check.name},
+                                  {"verdict", VerdictName(check.verdict)},
+                                  {"saw", PrintableKey(check.saw)}};
     if (!check.remedy.empty()) object["remedy"] = PrintableKey(check.remedy);
     list.push_back(std::move(object));
   }

@@ -1,6 +1,8 @@
-// What `mmc doctor` looks at: the machine, the conf file, the pool. Each check says what it saw and what to do.
+// What `mmc doctor` looks at: the machine, the conf file, the pool. Each check says what it saw and
+// what to do.
 //
-// Thread safety: none. Ownership: values. A Machine is a root folder, so that tests can show it another machine.
+// Thread safety: none. Ownership: values. A Machine is a root folder, so that tests can show it
+// another machine.
 #pragma once
 
 #include <boost/json.hpp>
@@ -48,7 +50,8 @@ struct Machine {
 std::vector<Check> CheckMachine(const Machine& machine, uint64_t dram_bytes);
 Check CheckClock();
 
-// Loads the file with the schema of local services and clients; `values` is set when that went well.
+// Loads the file with the schema of local services and clients; `values` is set when that went
+// well.
 std::vector<Check> CheckConf(const std::string& path, std::optional<config::Values>* values);
 // The port of the data endpoint and the folder of the unix socket that `values` name.
 std::vector<Check> CheckLocalService(const config::Values& values);

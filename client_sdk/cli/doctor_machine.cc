@@ -36,13 +36,16 @@ Check HugePages(const Machine& machine, uint64_t dram_bytes) {
   const uint64_t wanted = (dram_bytes + kHugePage - 1) / kHugePage;
   check.saw = std::to_string(pages) + " pages of 2 MiB, " + std::to_string(free) + " free";
   if (free >= wanted) return check;
-  // Pages that a running local service holds are not free: only a pool of none at all is worth a word.
+  // Pages that a running local service holds are not free: only a pool of none at all is worth a
+  // word.
   if (pages >= wanted) return check;
-  const std::optional<std::string> thp = machine.Read("sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  const std::optional<std::string> thp =
+      machine.Read("sys/kernel/mm/transparent_hugepage/shmem_enabled");
   const bool transparent = thp && (thp->find("[advise]") != std::string::npos ||
                                    thp->find("[always]") != std::string::npos ||
                                    thp->find("[within_size]") != std::string::npos);
-  check.saw += "; transparent huge pages for shared memory " + std::string(transparent ? "on" : "off");
+  check.saw +=
+      "; transparent huge pages for shared memory " + std::string(transparent ? "on" : "off");
   check.verdict = transparent ? Verdict::kOk : Verdict::kWarn;
   if (!transparent) {
     check.remedy = "run: sysctl vm.nr_hugepages=" + std::to_string(wanted) +
@@ -61,7 +64,8 @@ Check LockedMemory(const Machine& machine, uint64_t dram_bytes) {
   const bool rdma = machine.IsFolder("sys/class/infiniband");
   if (machine.limits.locked_bytes >= dram_bytes || !rdma) return check;
   check.verdict = Verdict::kWarn;
-  check.remedy = "RDMA pins the whole pool: set ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
+  check.remedy =
+      "RDMA pins the whole pool: set ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
   return check;
 }
 
@@ -69,7 +73,8 @@ Check OpenFiles(const Machine& machine) {
   Check check{.name = "open files limit", .saw = std::to_string(machine.limits.open_files)};
   if (machine.limits.open_files >= kEnoughFiles) return check;
   check.verdict = Verdict::kWarn;
-  check.remedy = "many clients need many connections: set ulimit -n 65536, or LimitNOFILE=65536 in the unit";
+  check.remedy =
+      "many clients need many connections: set ulimit -n 65536, or LimitNOFILE=65536 in the unit";
   return check;
 }
 
@@ -78,13 +83,17 @@ Check SharedMemory(const Machine& machine) {
   if (machine.shm_total_bytes == 0) {
     check.verdict = Verdict::kFail;
     check.saw = "not there";
-    check.remedy = "mount it: mount -t tmpfs tmpfs /dev/shm; the catalog of a local service is kept there";
+    check.remedy =
+        "mount it: mount -t tmpfs tmpfs /dev/shm; the catalog of a local service is kept there";
     return check;
   }
-  check.saw = FormatBytes(machine.shm_free_bytes) + " free of " + FormatBytes(machine.shm_total_bytes);
+  check.saw =
+      FormatBytes(machine.shm_free_bytes) + " free of " + FormatBytes(machine.shm_total_bytes);
   if (machine.shm_free_bytes >= 32_MiB) return check;
   check.verdict = Verdict::kWarn;
-  check.remedy = "the catalog of a local service is kept there: make room, or mount -o remount,size=1G /dev/shm";
+  check.remedy =
+      "the catalog of a local service is kept there: make room, or mount -o remount,size=1G "
+      "/dev/shm";
   return check;
 }
 
@@ -123,7 +132,8 @@ Check Memory(const Machine& machine, uint64_t dram_bytes) {
   }
   if (dram_bytes < bound) return check;
   check.verdict = Verdict::kFail;
-  check.remedy = "dram.size " + FormatBytes(dram_bytes) + " does not fit: lower ock.mmc.local_service.dram.size or raise "
+  check.remedy = "dram.size " + FormatBytes(dram_bytes) +
+                 " does not fit: lower ock.mmc.local_service.dram.size or raise "
                  "the control group's memory.max";
   return check;
 }
@@ -132,7 +142,8 @@ Check Processors(const Machine& machine) {
   size_t nodes = 0;
   while (machine.IsFolder("sys/devices/system/node/node" + std::to_string(nodes))) ++nodes;
   Check check{.name = "processors",
-              .saw = std::to_string(machine.processors) + ", NUMA nodes " + std::to_string(std::max<size_t>(nodes, 1))};
+              .saw = std::to_string(machine.processors) + ", NUMA nodes " +
+                     std::to_string(std::max<size_t>(nodes, 1))};
   if (nodes > 1) check.remedy = "bind each local service to one: ock.mmc.local_service.numa.node";
   return check;
 }
@@ -141,7 +152,8 @@ Check Rdma(const Machine& machine) {
   Check check{.name = "RDMA devices"};
   std::error_code error;
   std::string names;
-  for (const auto& entry : std::filesystem::directory_iterator(machine.root + "sys/class/infiniband", error)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(machine.root + "sys/class/infiniband", error)) {
     names += (names.empty() ? "" : ", ") + entry.path().filename().string();
   }
   check.saw = names.empty() ? "none; hosts talk over TCP" : names;
@@ -151,8 +163,9 @@ Check Rdma(const Machine& machine) {
 Check CongestionControl(const Machine& machine) {
   Check check{.name = "TCP congestion control"};
   const std::optional<std::string> now = machine.Read("proc/sys/net/ipv4/tcp_congestion_control");
-  check.saw = now.value_or("unknown") + ", there are: " +
-              machine.Read("proc/sys/net/ipv4/tcp_available_congestion_control").value_or("unknown");
+  check.saw =
+      now.value_or("unknown") + ", there are: " +
+      machine.Read("proc/sys/net/ipv4/tcp_available_congestion_control").value_or("unknown");
   return check;
 }
 
@@ -214,7 +227,9 @@ Check CheckClock() {
   constexpr time_t kYear2024 = 1704067200;
   if (wall.tv_sec >= kYear2024) return check;
   check.verdict = Verdict::kWarn;
-  check.remedy = "the wall clock is wrong, logs will be too: start a time service (leases use the monotonic clock)";
+  check.remedy =
+      "the wall clock is wrong, logs will be too: start a time service (leases use the monotonic "
+      "clock)";
   return check;
 }
 

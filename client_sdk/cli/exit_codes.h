@@ -31,7 +31,8 @@ struct ExitCodeInfo {
 };
 inline constexpr ExitCodeInfo kExitCodes[] = {
     {kExitOk, "done; every key was there, every byte was right"},
-    {kExitFailed, "the operation failed, a key is absent, a verification or a check of doctor failed"},
+    {kExitFailed,
+     "the operation failed, a key is absent, a verification or a check of doctor failed"},
     {kExitUsage, "wrong command line or configuration"},
     {kExitUnreachable, "the meta service, or the link to it, could not be reached"},
     {kExitDeadline, "the deadline passed; the effect is unknown"},

@@ -28,7 +28,8 @@ Result<std::string> ReadAll(int fd, const std::string& name, size_t limit) {
     if (got < 0) return ErrnoStatus("cannot read '" + name + "'", errno);
     if (got == 0) return bytes;
     if (bytes.size() > limit) {
-      return Status(Code::kTooLarge, "'" + name + "' has more than " + FormatBytes(limit) + ", the most a value can have");
+      return Status(Code::kTooLarge, "'" + name + "' has more than " + FormatBytes(limit) +
+                                         ", the most a value can have");
     }
   }
 }

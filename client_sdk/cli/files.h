@@ -10,7 +10,8 @@
 
 namespace mmc::cli {
 
-// "-" is stdin. Errors: kIo, kTooLarge (over `limit` bytes; nothing more than that is taken into memory).
+// "-" is stdin. Errors: kIo, kTooLarge (over `limit` bytes; nothing more than that is taken into
+// memory).
 Result<std::string> ReadWholeFile(const std::string& path, size_t limit);
 // Replaces the file only once all bytes are there: a failed write leaves the old one.
 Status WriteWholeFile(const std::string& path, std::string_view bytes);

@@ -8,12 +8,14 @@ namespace mmc::cli {
 
 Histogram::Histogram() : buckets_(static_cast<size_t>(kTopBits - kStepBits + 1) << kStepBits) {}
 
-// Below 2^7 ns one bucket per nanosecond; above, the seven bits after the leading one choose the step.
+// Below 2^7 ns one bucket per nanosecond; above, the seven bits after the leading one choose the
+// step.
 size_t Histogram::BucketOf(uint64_t nanos) {
   nanos = std::min(nanos, (uint64_t{1} << kTopBits) - 1);
   if (nanos < (uint64_t{1} << kStepBits)) return nanos;
   const int shift = static_cast<int>(std::bit_width(nanos)) - 1 - kStepBits;
-  return (static_cast<size_t>(shift + 1) << kStepBits) + ((nanos >> shift) & ((1u << kStepBits) - 1));
+  return (static_cast<size_t>(shift + 1) << kStepBits) +
+         ((nanos >> shift) & ((1u << kStepBits) - 1));
 }
 
 uint64_t Histogram::UpperBound(size_t bucket) {

@@ -1,7 +1,9 @@
 // Latencies at 0.8 % precision from 1 ns to 4.8 days, for percentiles out to p99.9 and beyond.
-// The services' obs::Histogram has four steps per doubling, which is right for a scrape and too coarse for a report.
+// The services' obs::Histogram has four steps per doubling, which is right for a scrape and too
+// coarse for a report.
 //
-// Thread safety: none; each worker has its own and the report merges them. Ownership: self-contained, about 42 KiB.
+// Thread safety: none; each worker has its own and the report merges them. Ownership:
+// self-contained, about 42 KiB.
 #pragma once
 
 #include <chrono>
@@ -20,7 +22,8 @@ class Histogram {
   uint64_t count() const { return count_; }
   std::chrono::nanoseconds max() const { return std::chrono::nanoseconds(max_); }
   std::chrono::nanoseconds mean() const;
-  // The highest latency of the bucket that holds the quantile (0..1), never more than max(); zero when empty.
+  // The highest latency of the bucket that holds the quantile (0..1), never more than max(); zero
+  // when empty.
   std::chrono::nanoseconds Quantile(double q) const;
 
  private:

@@ -11,7 +11,8 @@ namespace mmc::cli {
 namespace {
 
 std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+static_assert(std::atomic<bool>::is_always_lock_free,
+              "a signal handler may only touch lock-free atomics");
 
 void OnSignal(int) {
   if (interrupted.exchange(true)) _exit(kExitInterrupted);

@@ -1,6 +1,8 @@
-// Ctrl-C as a question that long work asks between steps. The second Ctrl-C ends the process at once.
+// Ctrl-C as a question that long work asks between steps. The second Ctrl-C ends the process at
+// once.
 //
-// Thread safety: all from any thread. Installing touches SIGINT and SIGTERM of the process, so only commands do it.
+// Thread safety: all from any thread. Installing touches SIGINT and SIGTERM of the process, so only
+// commands do it.
 #pragma once
 
 namespace mmc::cli {

@@ -24,7 +24,8 @@ void ForPieces(std::span<const Buffer> pieces, uint64_t skip, const Fn& fn) {
     const uint64_t end = offset + piece.size;
     if (end > skip) {
       const uint64_t first = std::max(offset, skip);
-      fn(std::span<std::byte>(static_cast<std::byte*>(piece.data) + (first - offset), end - first), first);
+      fn(std::span<std::byte>(static_cast<std::byte*>(piece.data) + (first - offset), end - first),
+         first);
     }
     offset = end;
   }
@@ -35,12 +36,14 @@ void ForPieces(std::span<const Buffer> pieces, uint64_t skip, const Fn& fn) {
 Result<Layout> Layout::Even(uint64_t bytes, uint64_t pieces) {
   if (bytes == 0 || bytes > kMaxValueBytes || pieces == 0 || pieces > std::min(kMaxPieces, bytes)) {
     return Status(Code::kInvalidArgument,
-                  "a value of " + FormatBytes(bytes) + " cannot be cut into " + std::to_string(pieces) +
+                  "a value of " + FormatBytes(bytes) + " cannot be cut into " +
+                      std::to_string(pieces) +
                       " pieces; take 1 byte to 1 GiB and at least a byte, at most 65536 pieces");
   }
   Layout layout{.pieces = {}, .bytes = bytes};
   layout.pieces.reserve(pieces);
-  for (uint64_t i = 0; i < pieces; ++i) layout.pieces.push_back((i + 1) * bytes / pieces - i * bytes / pieces);
+  for (uint64_t i = 0; i < pieces; ++i)
+    layout.pieces.push_back((i + 1) * bytes / pieces - i * bytes / pieces);
   return layout;
 }
 
@@ -65,7 +68,8 @@ Result<Arena> Arena::Create(const Layout& layout, uint32_t slots) {
   }
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    return ErrnoStatus("mmap of " + FormatBytes(size) + " for " + std::to_string(slots) + " values", errno);
+    return ErrnoStatus("mmap of " + FormatBytes(size) + " for " + std::to_string(slots) + " values",
+                       errno);
   }
   madvise(memory, size, MADV_HUGEPAGE);  // advice: small pages serve as well
   Arena arena;
@@ -83,20 +87,23 @@ Result<Arena> Arena::Create(const Layout& layout, uint32_t slots) {
 }
 
 void Arena::Fill(uint32_t slot, uint64_t seed) const {
-  ForPieces(Buffers(slot), 0, [&](std::span<std::byte> piece, uint64_t offset) { FillValue(seed, offset, piece); });
+  ForPieces(Buffers(slot), 0,
+            [&](std::span<std::byte> piece, uint64_t offset) { FillValue(seed, offset, piece); });
 }
 
 uint64_t Arena::CountWrong(uint32_t slot, uint64_t seed) const {
   uint64_t wrong = 0;
-  ForPieces(Buffers(slot), 0,
-            [&](std::span<std::byte> piece, uint64_t offset) { wrong += CountWrongBytes(seed, offset, piece); });
+  ForPieces(Buffers(slot), 0, [&](std::span<std::byte> piece, uint64_t offset) {
+    wrong += CountWrongBytes(seed, offset, piece);
+  });
   return wrong;
 }
 
 uint64_t Arena::CountWrongBehindStamp(uint32_t slot, uint64_t seed) const {
   uint64_t wrong = 0;
-  ForPieces(Buffers(slot), kStampBytes,
-            [&](std::span<std::byte> piece, uint64_t offset) { wrong += CountWrongBytes(seed, offset, piece); });
+  ForPieces(Buffers(slot), kStampBytes, [&](std::span<std::byte> piece, uint64_t offset) {
+    wrong += CountWrongBytes(seed, offset, piece);
+  });
   return wrong;
 }
 
@@ -115,7 +122,8 @@ uint64_t Arena::ReadStamp(uint32_t slot) const {
   uint64_t at = 0;
   for (const Buffer& piece : Buffers(slot)) {
     for (size_t i = 0; i < piece.size && at < kStampBytes; ++i, ++at) {
-      version |= std::to_integer<uint64_t>(static_cast<const std::byte*>(piece.data)[i]) << (8 * at);
+      version |= std::to_integer<uint64_t>(static_cast<const std::byte*>(piece.data)[i])
+                 << (8 * at);
     }
     if (at == kStampBytes) break;
   }

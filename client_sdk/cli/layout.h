@@ -1,7 +1,7 @@
 // How the pieces of a value lie in memory, and a worker's memory for a batch of such values.
 //
-// Thread safety: Layout is a value; an Arena belongs to one worker. Ownership: an Arena owns its memory; the buffers it
-// hands out point into it.
+// Thread safety: Layout is a value; an Arena belongs to one worker. Ownership: an Arena owns its
+// memory; the buffers it hands out point into it.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,8 @@ struct Layout {
   std::vector<size_t> pieces;  // bytes of each, in order
   uint64_t bytes = 0;          // together
 
-  // `bytes` cut into `pieces` of nearly one size. Errors: kInvalidArgument (more pieces than bytes, or a limit passed).
+  // `bytes` cut into `pieces` of nearly one size. Errors: kInvalidArgument (more pieces than bytes,
+  // or a limit passed).
   static Result<Layout> Even(uint64_t bytes, uint64_t pieces);
   // One block of DeepSeek-R1: 61 layers with 128 KiB and 16 KiB each, 8.58 MiB in 122 pieces.
   static Layout DeepSeek();
@@ -30,13 +31,16 @@ struct UnmapMemory {
   void operator()(std::byte* memory) const;
 };
 
-// `slots` values. As in an inference engine, piece i of all slots lies in one array: the pieces of a value are far apart.
+// `slots` values. As in an inference engine, piece i of all slots lies in one array: the pieces of
+// a value are far apart.
 class Arena {
  public:
   // Errors: kIo when the memory cannot be had.
   static Result<Arena> Create(const Layout& layout, uint32_t slots);
 
-  std::span<const Buffer> Buffers(uint32_t slot) const { return {buffers_.data() + slot * pieces_, pieces_}; }
+  std::span<const Buffer> Buffers(uint32_t slot) const {
+    return {buffers_.data() + slot * pieces_, pieces_};
+  }
   std::span<const ConstBuffer> ConstBuffers(uint32_t slot) const {
     return {const_buffers_.data() + slot * pieces_, pieces_};
   }
@@ -45,8 +49,8 @@ class Arena {
   // The whole value of a slot, made or checked (see value.h).
   void Fill(uint32_t slot, uint64_t seed) const;
   uint64_t CountWrong(uint32_t slot, uint64_t seed) const;
-  // A stamp is a version in the open in the first 8 bytes, so that a reader can tell which one it got.
-  // REQUIRES: the value has kMinStampedValue bytes.
+  // A stamp is a version in the open in the first 8 bytes, so that a reader can tell which one it
+  // got. REQUIRES: the value has kMinStampedValue bytes.
   void Stamp(uint32_t slot, uint64_t version) const;
   uint64_t ReadStamp(uint32_t slot) const;
   // Wrong bytes behind the stamp.

@@ -15,7 +15,8 @@ double Rate(uint64_t before, uint64_t now, double seconds) {
 }
 
 std::string UsedOf(uint64_t used, uint64_t capacity) {
-  return FormatBytes(used) + " of " + FormatBytes(capacity) + " (" + FormatPercent(used, capacity) + ")";
+  return FormatBytes(used) + " of " + FormatBytes(capacity) + " (" + FormatPercent(used, capacity) +
+         ")";
 }
 
 json::object NodeJson(const NodeInfo& node) {
@@ -49,8 +50,10 @@ std::string NodesText(std::span<const NodeInfo> nodes) {
   Table table({"NAME", "STATE", "USED", "CAPACITY", "FULL", "OBJECTS", "SILENT", "ENDPOINTS"});
   for (const NodeInfo& node : nodes) {
     std::string endpoints;
-    for (const std::string& endpoint : node.endpoints) endpoints += (endpoints.empty() ? "" : ", ") + endpoint;
-    table.Add({node.name, node.state, FormatBytes(node.used_bytes), FormatBytes(node.capacity_bytes),
+    for (const std::string& endpoint : node.endpoints)
+      endpoints += (endpoints.empty() ? "" : ", ") + endpoint;
+    table.Add({node.name, node.state, FormatBytes(node.used_bytes),
+               FormatBytes(node.capacity_bytes),
                FormatPercent(node.used_bytes, node.capacity_bytes), std::to_string(node.objects),
                FormatTime(std::chrono::milliseconds(node.silent_ms)), endpoints});
   }
@@ -85,23 +88,31 @@ json::object StatusJson(const ClusterStatus& status) {
 }
 
 std::string StatusText(const ClusterStatus& status) {
-  const auto line = [](const char* label, const std::string& value) { return std::string(label) + value + "\n"; };
+  const auto line = [](const char* label, const std::string& value) {
+    return std::string(label) + value + "\n";
+  };
   std::string text;
-  text += line("meta service  ", "version " + status.version + ", term " + std::to_string(status.term) + ", up " +
+  text += line("meta service  ", "version " + status.version + ", term " +
+                                     std::to_string(status.term) + ", up " +
                                      FormatSeconds(static_cast<double>(status.uptime_ms) / 1000));
-  text += line("pool          ", UsedOf(status.used_bytes, status.capacity_bytes) + " used, evicts above " +
+  text += line("pool          ", UsedOf(status.used_bytes, status.capacity_bytes) +
+                                     " used, evicts above " +
                                      std::to_string(status.evict_threshold_high) + "% down to " +
                                      std::to_string(status.evict_threshold_low) + "%");
-  text += line("objects       ", std::to_string(status.objects) + ", values " + FormatBytes(status.value_bytes) +
-                                     ", waiting to be freed " + FormatBytes(status.waiting_to_free_bytes));
-  text += line("clients       ", std::to_string(status.sessions) + " sessions, " + std::to_string(status.grants) +
-                                     " writes under way, " + std::to_string(status.pins) + " pins");
+  text += line("objects       ", std::to_string(status.objects) + ", values " +
+                                     FormatBytes(status.value_bytes) + ", waiting to be freed " +
+                                     FormatBytes(status.waiting_to_free_bytes));
+  text += line("clients       ", std::to_string(status.sessions) + " sessions, " +
+                                     std::to_string(status.grants) + " writes under way, " +
+                                     std::to_string(status.pins) + " pins");
   const uint64_t lookups = status.lookups_hit + status.lookups_missed;
-  text += line("lookups       ", std::to_string(lookups) + " keys, " + FormatPercent(status.lookups_hit, lookups) + " hit");
-  text += line("since start   ", std::to_string(status.puts) + " puts, " + std::to_string(status.gets) + " gets, " +
-                                     std::to_string(status.removes) + " removes, " +
-                                     std::to_string(status.evicted_objects) + " evicted (" +
-                                     FormatBytes(status.evicted_bytes) + ")");
+  text += line("lookups       ", std::to_string(lookups) + " keys, " +
+                                     FormatPercent(status.lookups_hit, lookups) + " hit");
+  text +=
+      line("since start   ", std::to_string(status.puts) + " puts, " + std::to_string(status.gets) +
+                                 " gets, " + std::to_string(status.removes) + " removes, " +
+                                 std::to_string(status.evicted_objects) + " evicted (" +
+                                 FormatBytes(status.evicted_bytes) + ")");
   return text + "\n" + NodesText(status.nodes);
 }
 
@@ -127,12 +138,14 @@ json::object ObjectJson(std::string_view key, const ObjectInfo& info) {
 
 std::string ObjectText(std::string_view key, const ObjectInfo& info) {
   if (!info.status.ok()) return PrintableKey(key) + ": " + info.status.ToString() + "\n";
-  std::string text = PrintableKey(key) + ": " + FormatBytes(info.size) + " (" + std::to_string(info.size) +
-                     " bytes), generation " + std::to_string(info.generation) + ", leased for " +
+  std::string text = PrintableKey(key) + ": " + FormatBytes(info.size) + " (" +
+                     std::to_string(info.size) + " bytes), generation " +
+                     std::to_string(info.generation) + ", leased for " +
                      FormatTime(info.lease_left) + ", " + std::to_string(info.pins) + " pins\n";
   for (const ReplicaInfo& replica : info.replicas) {
-    text += "  on " + replica.node + " in " + replica.medium + ": " + FormatBytes(replica.bytes) + " in " +
-            std::to_string(replica.extents) + (replica.extents == 1 ? " extent\n" : " extents\n");
+    text += "  on " + replica.node + " in " + replica.medium + ": " + FormatBytes(replica.bytes) +
+            " in " + std::to_string(replica.extents) +
+            (replica.extents == 1 ? " extent\n" : " extents\n");
   }
   return text;
 }
@@ -143,8 +156,8 @@ json::object TopJson(const ClusterStatus& before, const ClusterStatus& now, doub
   object["puts_per_s"] = Rate(before.puts, now.puts, seconds);
   object["gets_per_s"] = Rate(before.gets, now.gets, seconds);
   object["removes_per_s"] = Rate(before.removes, now.removes, seconds);
-  object["lookups_per_s"] =
-      Rate(before.lookups_hit + before.lookups_missed, now.lookups_hit + now.lookups_missed, seconds);
+  object["lookups_per_s"] = Rate(before.lookups_hit + before.lookups_missed,
+                                 now.lookups_hit + now.lookups_missed, seconds);
   object["evicted_per_s"] = Rate(before.evicted_objects, now.evicted_objects, seconds);
   object["evicted_bytes_per_s"] = Rate(before.evicted_bytes, now.evicted_bytes, seconds);
   return object;
@@ -153,15 +166,18 @@ json::object TopJson(const ClusterStatus& before, const ClusterStatus& now, doub
 std::string TopText(const ClusterStatus& before, const ClusterStatus& now, double seconds) {
   const uint64_t hits = now.lookups_hit - std::min(before.lookups_hit, now.lookups_hit);
   const uint64_t misses = now.lookups_missed - std::min(before.lookups_missed, now.lookups_missed);
-  const auto rate = [&](uint64_t a, uint64_t b) { return FormatNumber(Rate(a, b, seconds), 0) + "/s"; };
-  std::string text = "mmc " + now.version + "  up " + FormatSeconds(static_cast<double>(now.uptime_ms) / 1000) +
-                     "  pool " + UsedOf(now.used_bytes, now.capacity_bytes) + "  objects " +
-                     std::to_string(now.objects) + "  clients " + std::to_string(now.sessions) + "\n";
-  text += "puts " + rate(before.puts, now.puts) + "  gets " + rate(before.gets, now.gets) + "  removes " +
-          rate(before.removes, now.removes) + "  keys looked up " +
-          FormatNumber(static_cast<double>(hits + misses) / (seconds > 0 ? seconds : 1), 0) + "/s, " +
-          FormatPercent(hits, hits + misses) + " hit  evicted " + rate(before.evicted_objects, now.evicted_objects) +
-          "\n\n";
+  const auto rate = [&](uint64_t a, uint64_t b) {
+    return FormatNumber(Rate(a, b, seconds), 0) + "/s";
+  };
+  std::string text =
+      "mmc " + now.version + "  up " + FormatSeconds(static_cast<double>(now.uptime_ms) / 1000) +
+      "  pool " + UsedOf(now.used_bytes, now.capacity_bytes) + "  objects " +
+      std::to_string(now.objects) + "  clients " + std::to_string(now.sessions) + "\n";
+  text += "puts " + rate(before.puts, now.puts) + "  gets " + rate(before.gets, now.gets) +
+          "  removes " + rate(before.removes, now.removes) + "  keys looked up " +
+          FormatNumber(static_cast<double>(hits + misses) / (seconds > 0 ? seconds : 1), 0) +
+          "/s, " + FormatPercent(hits, hits + misses) + " hit  evicted " +
+          rate(before.evicted_objects, now.evicted_objects) + "\n\n";
   return text + NodesText(now.nodes);
 }
 

@@ -1,4 +1,5 @@
-// Answers of the pool as JSON and as text. The JSON shapes are an interface: fields are added, never renamed.
+// Answers of the pool as JSON and as text. The JSON shapes are an interface: fields are added,
+// never renamed.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -12,10 +13,12 @@
 
 namespace mmc::cli {
 
-// {"key": ...}; a key that is not UTF-8 has its bad bytes written as \xNN there, and all of it in "key_hex".
+// {"key": ...}; a key that is not UTF-8 has its bad bytes written as \xNN there, and all of it in
+// "key_hex".
 boost::json::object KeyJson(std::string_view key);
 
-// {"nodes": [{"name", "state", "host", "endpoints", "capacity_bytes", "used_bytes", "objects", "silent_ms"}]}
+// {"nodes": [{"name", "state", "host", "endpoints", "capacity_bytes", "used_bytes", "objects",
+// "silent_ms"}]}
 boost::json::object NodesJson(std::span<const NodeInfo> nodes);
 std::string NodesText(std::span<const NodeInfo> nodes);
 

@@ -105,7 +105,8 @@ std::optional<TraceRequest> Replay::TakeRequest() {
 std::optional<TraceRequest> Replay::NextRequest() {
   std::optional<TraceRequest> request = TakeRequest();
   if (!request || options_.speed_up <= 0) return request;
-  const std::chrono::duration<double, std::milli> due(static_cast<double>(request->timestamp_ms) / options_.speed_up);
+  const std::chrono::duration<double, std::milli> due(static_cast<double>(request->timestamp_ms) /
+                                                      options_.speed_up);
   while (true) {
     const auto left = due - std::chrono::duration<double, std::milli>(Now() - start_);
     if (left.count() <= 0) return request;
@@ -114,7 +115,8 @@ std::optional<TraceRequest> Replay::NextRequest() {
   }
 }
 
-size_t Replay::GetChunk(Worker& worker, const std::vector<std::string>& keys, size_t first, size_t n) {
+size_t Replay::GetChunk(Worker& worker, const std::vector<std::string>& keys, size_t first,
+                        size_t n) {
   std::vector<GetItem> items;
   for (uint32_t slot = 0; slot < n; ++slot) {
     items.push_back({.key = keys[first + slot], .buffers = worker.arena.Buffers(slot)});
@@ -184,7 +186,8 @@ void Replay::PutChunk(Worker& worker, const std::vector<const std::string*>& key
 void Replay::OnRequest(Worker& worker, const TraceRequest& request) {
   std::vector<std::string> keys;
   keys.reserve(request.hash_ids.size());
-  for (const uint64_t id : request.hash_ids) keys.push_back(options_.key_prefix + std::to_string(id));
+  for (const uint64_t id : request.hash_ids)
+    keys.push_back(options_.key_prefix + std::to_string(id));
   size_t promised = 0;
   if (!keys.empty()) {
     const std::vector<std::string_view> views(keys.begin(), keys.end());
@@ -229,10 +232,12 @@ ReplayTick Replay::Tick() {
                   .seconds = Elapsed()};
   MutexLock lock(trace_mutex_);
   if (trace_.bytes_total() > 0) {
-    tick.fraction = static_cast<double>(trace_.bytes_read()) / static_cast<double>(trace_.bytes_total());
+    tick.fraction =
+        static_cast<double>(trace_.bytes_read()) / static_cast<double>(trace_.bytes_total());
   }
   if (options_.limit != 0) {
-    tick.fraction = std::max(tick.fraction, static_cast<double>(requests_) / static_cast<double>(options_.limit));
+    tick.fraction = std::max(tick.fraction,
+                             static_cast<double>(requests_) / static_cast<double>(options_.limit));
   }
   return tick;
 }
@@ -271,13 +276,16 @@ Result<ReplayReport> Replay::Run(const std::function<void(const ReplayTick&)>& t
   }
   MMC_ASSIGN_OR_RETURN(const ClusterStatus before, client_.Cluster());
   RunWorkers(
-      options_.concurrency, [&](int i) { Work(*workers[static_cast<size_t>(i)]); }, [&] { tick(Tick()); });
+      options_.concurrency, [&](int i) { Work(*workers[static_cast<size_t>(i)]); },
+      [&] { tick(Tick()); });
   ReplayReport report = Merge(workers);
   report.seconds = Elapsed();
   if (const Result<ClusterStatus> after = client_.Cluster(); after.ok()) {
     // A meta service that started again in between counts from zero.
-    report.evicted_objects = after->evicted_objects - std::min(before.evicted_objects, after->evicted_objects);
-    report.evicted_bytes = after->evicted_bytes - std::min(before.evicted_bytes, after->evicted_bytes);
+    report.evicted_objects =
+        after->evicted_objects - std::min(before.evicted_objects, after->evicted_objects);
+    report.evicted_bytes =
+        after->evicted_bytes - std::min(before.evicted_bytes, after->evicted_bytes);
   }
   return report;
 }
@@ -287,12 +295,14 @@ Result<ReplayReport> Replay::Run(const std::function<void(const ReplayTick&)>& t
 Result<ReplayReport> RunReplay(Client& client, TraceReader& trace, const ReplayOptions& options,
                                const std::function<void(const ReplayTick&)>& tick) {
   if (options.concurrency < 1 || options.batch < 1 || options.batch > kMaxBatch) {
-    return Status(Code::kInvalidArgument, "--concurrency and --batch must be at least 1, --batch at most 16384");
+    return Status(Code::kInvalidArgument,
+                  "--concurrency and --batch must be at least 1, --batch at most 16384");
   }
   if (options.batch * options.layout.pieces.size() > kMaxBuffersPerWorker) {
-    return Status(Code::kInvalidArgument, "batch x buffers = " +
-                                              std::to_string(options.batch * options.layout.pieces.size()) +
-                                              " is over 1048576; give a smaller batch or fewer buffers");
+    return Status(
+        Code::kInvalidArgument,
+        "batch x buffers = " + std::to_string(options.batch * options.layout.pieces.size()) +
+            " is over 1048576; give a smaller batch or fewer buffers");
   }
   if (options.key_prefix.size() + kMaxKeySuffix > kMaxKeyBytes) {
     return Status(Code::kInvalidArgument, "--key-prefix is longer than 2028 bytes");

@@ -1,10 +1,12 @@
-// Replays a request trace as an inference engine would use the pool: per request one prefix lookup over the keys of its
-// blocks, a get of the prefix that is there, a put of the rest. A block's bytes follow from its key (value.h), and every
-// byte read is checked.
+// Replays a request trace as an inference engine would use the pool: per request one prefix lookup
+// over the keys of its blocks, a get of the prefix that is there, a put of the rest. A block's
+// bytes follow from its key (value.h), and every byte read is checked.
 //
-// A block that the lookup promised and the get did not find was evicted in between: a miss, not an error.
+// A block that the lookup promised and the get did not find was evicted in between: a miss, not an
+// error.
 //
-// Thread safety: RunReplay starts and joins its own threads. Ownership: borrows the client and the trace.
+// Thread safety: RunReplay starts and joins its own threads. Ownership: borrows the client and the
+// trace.
 #pragma once
 
 #include <boost/json.hpp>
@@ -21,11 +23,11 @@
 namespace mmc::cli {
 
 struct ReplayOptions {
-  Layout layout;            // of one block
-  double speed_up = 0;      // of the trace's clock; 0: as fast as it goes
-  int concurrency = 1;      // requests at once
-  uint32_t batch = 16;      // blocks per get or put
-  uint64_t limit = 0;       // requests; 0: all
+  Layout layout;                          // of one block
+  double speed_up = 0;                    // of the trace's clock; 0: as fast as it goes
+  int concurrency = 1;                    // requests at once
+  uint32_t batch = 16;                    // blocks per get or put
+  uint64_t limit = 0;                     // requests; 0: all
   std::chrono::milliseconds max_time{0};  // 0: no limit
   std::string key_prefix = "replay/";
   PutOptions put;
@@ -33,8 +35,8 @@ struct ReplayOptions {
 
 struct ReplayReport {
   uint64_t requests = 0;
-  uint64_t blocks = 0;           // of all requests
-  uint64_t hit_blocks = 0;       // read as part of an unbroken prefix
+  uint64_t blocks = 0;      // of all requests
+  uint64_t hit_blocks = 0;  // read as part of an unbroken prefix
   uint64_t blocks_put = 0;
   uint64_t blocks_existed = 0;   // behind the hit prefix, and there already
   uint64_t blocks_vanished = 0;  // promised by the lookup, gone at the get
@@ -51,7 +53,9 @@ struct ReplayReport {
   bool timed_out = false;  // max_time ended it
   Status stopped;          // the failure that ended it early, if one did
 
-  double HitRatio() const { return blocks == 0 ? 0 : static_cast<double>(hit_blocks) / static_cast<double>(blocks); }
+  double HitRatio() const {
+    return blocks == 0 ? 0 : static_cast<double>(hit_blocks) / static_cast<double>(blocks);
+  }
 };
 
 struct ReplayTick {
@@ -63,7 +67,8 @@ struct ReplayTick {
   double seconds = 0;
 };
 
-// Errors: kInvalidArgument, kIo (no memory for the buffers), or what asking for the pool's counters answered.
+// Errors: kInvalidArgument, kIo (no memory for the buffers), or what asking for the pool's counters
+// answered.
 Result<ReplayReport> RunReplay(Client& client, TraceReader& trace, const ReplayOptions& options,
                                const std::function<void(const ReplayTick&)>& tick);
 

@@ -26,8 +26,8 @@ std::string CallsText(const char* label, const CallStats& stats, double seconds)
   name.resize(9, ' ');
   std::string text = name;
   if (stats.bytes > 0) {
-    text += FormatNumber(stats.GbPerSecond(), 2) + " GB/s in calls, " + FormatNumber(Wall(stats, seconds), 2) +
-            " GB/s by the wall; ";
+    text += FormatNumber(stats.GbPerSecond(), 2) + " GB/s in calls, " +
+            FormatNumber(Wall(stats, seconds), 2) + " GB/s by the wall; ";
   }
   return text + LatencyText(stats.latency) + "\n";
 }
@@ -66,16 +66,21 @@ json::object ReplayJson(const ReplayOptions& options, const ReplayReport& report
 
 std::string ReplayText(const ReplayOptions& options, const ReplayReport& report) {
   const std::string pieces = std::to_string(options.layout.pieces.size());
-  std::string text = "replayed " + std::to_string(report.requests) + " requests in " + FormatNumber(report.seconds, 2) +
-                     " s" + (report.interrupted ? " (interrupted)" : report.timed_out ? " (--max-seconds)" : "") + ", " +
-                     std::to_string(options.concurrency) + " at a time\n";
-  text += "blocks   " + std::to_string(report.blocks) + " of " + FormatBytes(options.layout.bytes) + " in " + pieces +
-          (options.layout.pieces.size() == 1 ? " buffer; " : " buffers; ") + std::to_string(report.hit_blocks) +
-          " hit, prefix hit ratio " + FormatNumber(report.HitRatio(), 4) + "\n";
-  text += "         " + std::to_string(report.blocks_put) + " stored, " + std::to_string(report.blocks_existed) +
-          " were there already, " + std::to_string(report.blocks_vanished) + " gone between lookup and get\n";
-  text += "verified " + std::to_string(report.blocks_verified) + " blocks, " + std::to_string(report.wrong_bytes) +
-          " wrong bytes\n";
+  std::string text = "replayed " + std::to_string(report.requests) + " requests in " +
+                     FormatNumber(report.seconds, 2) + " s" +
+                     (report.interrupted ? " (interrupted)"
+                      : report.timed_out ? " (--max-seconds)"
+                                         : "") +
+                     ", " + std::to_string(options.concurrency) + " at a time\n";
+  text += "blocks   " + std::to_string(report.blocks) + " of " + FormatBytes(options.layout.bytes) +
+          " in " + pieces + (options.layout.pieces.size() == 1 ? " buffer; " : " buffers; ") +
+          std::to_string(report.hit_blocks) + " hit, prefix hit ratio " +
+          FormatNumber(report.HitRatio(), 4) + "\n";
+  text += "         " + std::to_string(report.blocks_put) + " stored, " +
+          std::to_string(report.blocks_existed) + " were there already, " +
+          std::to_string(report.blocks_vanished) + " gone between lookup and get\n";
+  text += "verified " + std::to_string(report.blocks_verified) + " blocks, " +
+          std::to_string(report.wrong_bytes) + " wrong bytes\n";
   if (report.wrong_blocks != 0) {
     text += "WRONG    " + std::to_string(report.wrong_blocks) + " blocks, the first is key " +
             PrintableKey(report.first_wrong_key) + "\n";
@@ -83,7 +88,8 @@ std::string ReplayText(const ReplayOptions& options, const ReplayReport& report)
   text += CallsText("lookup", report.lookup, report.seconds);
   text += CallsText("get", report.get, report.seconds);
   text += CallsText("put", report.put, report.seconds);
-  text += "evicted  " + std::to_string(report.evicted_objects) + " objects, " + FormatBytes(report.evicted_bytes) + "\n";
+  text += "evicted  " + std::to_string(report.evicted_objects) + " objects, " +
+          FormatBytes(report.evicted_bytes) + "\n";
   return text + "errors   " + ErrorsText(report.errors) + "\n";
 }
 

@@ -7,12 +7,16 @@
 namespace mmc::cli {
 namespace {
 
-// Length of the UTF-8 sequence at the start of `text`, 0 when it is none (overlong and surrogate forms included).
+// Length of the UTF-8 sequence at the start of `text`, 0 when it is none (overlong and surrogate
+// forms included).
 size_t SequenceLength(std::string_view text) {
   const auto at = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = at(0);
   if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xc2 && lead < 0xe0 ? 2 : (lead & 0xf0) == 0xe0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+  const size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
+                        : (lead & 0xf0) == 0xe0       ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
   if (length == 0 || text.size() < length) return 0;
   for (size_t i = 1; i < length; ++i) {
     if ((at(i) & 0xc0) != 0x80) return 0;
@@ -52,7 +56,8 @@ std::string FormatSeconds(double seconds) {
   if (whole < 60) {
     std::snprintf(text, sizeof(text), "%us", static_cast<unsigned>(whole));
   } else if (whole < 3600) {
-    std::snprintf(text, sizeof(text), "%um%02us", static_cast<unsigned>(whole / 60), static_cast<unsigned>(whole % 60));
+    std::snprintf(text, sizeof(text), "%um%02us", static_cast<unsigned>(whole / 60),
+                  static_cast<unsigned>(whole % 60));
   } else if (whole < 86400) {
     std::snprintf(text, sizeof(text), "%uh%02um", static_cast<unsigned>(whole / 3600),
                   static_cast<unsigned>(whole / 60 % 60));
@@ -115,7 +120,8 @@ std::string Table::Text() const {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
       const std::string padding(widths[i] - row[i].size(), ' ');
-      const bool number = !row[i].empty() && std::isdigit(static_cast<unsigned char>(row[i][0])) != 0;
+      const bool number =
+          !row[i].empty() && std::isdigit(static_cast<unsigned char>(row[i][0])) != 0;
       line += number && i > 0 ? padding + row[i] : row[i] + padding;
       if (i + 1 < row.size()) line += "  ";
     }

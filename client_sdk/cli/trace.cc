@@ -13,7 +13,8 @@ namespace json = boost::json;
 
 Status Malformed(std::string message) { return Status(Code::kMalformed, std::move(message)); }
 
-// A whole number below `limit`; other programs write times as 12.0, so a fraction of zero is let through.
+// A whole number below `limit`; other programs write times as 12.0, so a fraction of zero is let
+// through.
 bool ReadNumber(const json::value& value, uint64_t* out) {
   if (const int64_t* n = value.if_int64(); n != nullptr && *n >= 0) {
     *out = static_cast<uint64_t>(*n);
@@ -46,7 +47,8 @@ Result<TraceRequest> ParseTraceLine(std::string_view line) {
   json::parse_options options;
   options.max_depth = 8;
   json::error_code error;
-  const json::value value = json::parse(json::string_view(line.data(), line.size()), error, {}, options);
+  const json::value value =
+      json::parse(json::string_view(line.data(), line.size()), error, {}, options);
   if (error) return Malformed("not a JSON object: " + error.message());
   const json::object* object = value.if_object();
   if (object == nullptr) return Malformed("not a JSON object");
@@ -56,16 +58,19 @@ Result<TraceRequest> ParseTraceLine(std::string_view line) {
   MMC_ASSIGN_OR_RETURN(request.input_length, Field(*object, "input_length"));
   MMC_ASSIGN_OR_RETURN(request.output_length, Field(*object, "output_length"));
   const json::value* ids = object->if_contains("hash_ids");
-  if (ids == nullptr || !ids->is_array()) return Malformed("field 'hash_ids' is missing or not a list");
+  if (ids == nullptr || !ids->is_array())
+    return Malformed("field 'hash_ids' is missing or not a list");
   const json::array& list = ids->get_array();
   if (list.size() > kMaxTraceBlocks) {
-    return Malformed("'hash_ids' has " + std::to_string(list.size()) + " blocks, at most 16384 are allowed");
+    return Malformed("'hash_ids' has " + std::to_string(list.size()) +
+                     " blocks, at most 16384 are allowed");
   }
   request.hash_ids.reserve(list.size());
   for (const json::value& id : list) {
     uint64_t number = 0;
     if (!ReadNumber(id, &number)) {
-      return Malformed("'hash_ids' entry " + std::to_string(request.hash_ids.size()) + " is not a whole number >= 0");
+      return Malformed("'hash_ids' entry " + std::to_string(request.hash_ids.size()) +
+                       " is not a whole number >= 0");
     }
     request.hash_ids.push_back(number);
   }

@@ -1,8 +1,10 @@
-// Reads request traces: JSON lines {"timestamp": ms, "input_length": tokens, "output_length": tokens,
-// "hash_ids": [block, ...]}, where each id names one block of 512 tokens and equal ids are equal prefixes.
+// Reads request traces: JSON lines {"timestamp": ms, "input_length": tokens, "output_length":
+// tokens, "hash_ids": [block, ...]}, where each id names one block of 512 tokens and equal ids are
+// equal prefixes.
 //
-// Strict and bounded: a line has at most 1 MiB, a request at most 16,384 blocks; blank lines are skipped, fields beside
-// these four are ignored. Thread safety: TraceReader is for one thread at a time. Ownership: it owns its file.
+// Strict and bounded: a line has at most 1 MiB, a request at most 16,384 blocks; blank lines are
+// skipped, fields beside these four are ignored. Thread safety: TraceReader is for one thread at a
+// time. Ownership: it owns its file.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,8 @@
 namespace mmc::cli {
 namespace {
 
-constexpr uint64_t kWords = 8191;  // just under 64 KiB; odd, so that no block size falls into step with it
+constexpr uint64_t kWords =
+    8191;  // just under 64 KiB; odd, so that no block size falls into step with it
 constexpr uint64_t kTableBytes = kWords * 8;
 
 uint64_t Mix(uint64_t x) {
@@ -28,8 +29,9 @@ const std::array<uint64_t, kWords>& Table() {
   return table;
 }
 
-// Calls run(first word of the table, mix, offset in `size`, bytes) for each stretch that lies in one round of the table
-// and is made of whole words; edge(byte, offset in `size`) for the bytes before and after.
+// Calls run(first word of the table, mix, offset in `size`, bytes) for each stretch that lies in
+// one round of the table and is made of whole words; edge(byte, offset in `size`) for the bytes
+// before and after.
 template <typename Run, typename Edge>
 void Walk(uint64_t seed, uint64_t offset, size_t size, const Run& run, const Edge& edge) {
   size_t done = 0;

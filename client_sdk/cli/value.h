@@ -1,7 +1,9 @@
-// Values that can be checked without having been kept: every byte is a function of (key, version, position).
+// Values that can be checked without having been kept: every byte is a function of (key, version,
+// position).
 //
-// Word j of a value is table[j mod W] xor mix(seed, j / W) with seed = XXH3(key, version): making or checking one costs
-// about a memcpy, a byte out of place or of another key or version shows, and any split into pieces works.
+// Word j of a value is table[j mod W] xor mix(seed, j / W) with seed = XXH3(key, version): making
+// or checking one costs about a memcpy, a byte out of place or of another key or version shows, and
+// any split into pieces works.
 //
 // Thread safety: pure functions over a constant table.
 #pragma once

@@ -29,7 +29,8 @@ void RunWorkers(int n, const std::function<void(int)>& work, const std::function
   while (true) {
     {
       MutexLock lock(mutex);
-      if (running > 0) ended.WaitUntil(mutex, std::chrono::steady_clock::now() + std::chrono::milliseconds(100));
+      if (running > 0)
+        ended.WaitUntil(mutex, std::chrono::steady_clock::now() + std::chrono::milliseconds(100));
       if (running == 0) break;
     }
     tick();
@@ -78,31 +79,33 @@ std::string ErrorsText(const ErrorCounts& errors) {
 
 boost::json::object LatencyJson(const Histogram& latency) {
   const auto us = [](std::chrono::nanoseconds t) { return static_cast<double>(t.count()) / 1000; };
-  return {{"count", latency.count()},
-          {"mean", us(latency.mean())},
-          {"p50", us(latency.Quantile(0.5))},
-          {"p90", us(latency.Quantile(0.9))},
-          {"p99", us(latency.Quantile(0.99))},
-          {"p99_9", us(latency.Quantile(0.999))},
+  return {{"count", latency.count()},          {"mean", us(latency.mean())},
+          {"p50", us(latency.Quantile(0.5))},  {"p90", us(latency.Quantile(0.9))},
+          {"p99", us(latency.Quantile(0.99))}, {"p99_9", us(latency.Quantile(0.999))},
           {"max", us(latency.max())}};
 }
 
 std::string LatencyText(const Histogram& latency) {
   if (latency.count() == 0) return "no calls";
-  return "p50 " + FormatTime(latency.Quantile(0.5)) + "  p90 " + FormatTime(latency.Quantile(0.9)) + "  p99 " +
-         FormatTime(latency.Quantile(0.99)) + "  p99.9 " + FormatTime(latency.Quantile(0.999)) + "  max " +
-         FormatTime(latency.max());
+  return "p50 " + FormatTime(latency.Quantile(0.5)) + "  p90 " + FormatTime(latency.Quantile(0.9)) +
+         "  p99 " + FormatTime(latency.Quantile(0.99)) + "  p99.9 " +
+         FormatTime(latency.Quantile(0.999)) + "  max " + FormatTime(latency.max());
 }
 
 double CpuSeconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 Progress::Progress(Output& err, bool wanted, std::string label)
-    : err_(err), wanted_(wanted && err.IsTerminal()), label_(std::move(label)), start_(Clock::Real().Now()) {}
+    : err_(err),
+      wanted_(wanted && err.IsTerminal()),
+      label_(std::move(label)),
+      start_(Clock::Real().Now()) {}
 
 void Progress::Update(double fraction, const std::string& detail) {
   if (!wanted_) return;
@@ -116,7 +119,8 @@ void Progress::Clear() {
   drawn_ = false;
 }
 
-std::string ProgressLine(const std::string& label, double fraction, double elapsed_seconds, const std::string& detail) {
+std::string ProgressLine(const std::string& label, double fraction, double elapsed_seconds,
+                         const std::string& detail) {
   if (fraction < 0) return label + "  " + detail + "  " + FormatSeconds(elapsed_seconds);
   constexpr int kWidth = 24;
   fraction = std::min(fraction, 1.0);
@@ -124,8 +128,10 @@ std::string ProgressLine(const std::string& label, double fraction, double elaps
   char percent[16];
   std::snprintf(percent, sizeof(percent), "%3.0f%%", fraction * 100);
   std::string line = label + " [" + std::string(static_cast<size_t>(filled), '#') +
-                     std::string(static_cast<size_t>(kWidth - filled), '.') + "] " + percent + "  " + detail;
-  if (fraction > 0.005) line += "  ETA " + FormatSeconds(elapsed_seconds / fraction * (1 - fraction));
+                     std::string(static_cast<size_t>(kWidth - filled), '.') + "] " + percent +
+                     "  " + detail;
+  if (fraction > 0.005)
+    line += "  ETA " + FormatSeconds(elapsed_seconds / fraction * (1 - fraction));
   return line;
 }
 

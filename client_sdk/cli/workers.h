@@ -1,6 +1,8 @@
-// Threads of one measurement, and what they have in common: counts, latencies, errors, a progress bar.
+// Threads of one measurement, and what they have in common: counts, latencies, errors, a progress
+// bar.
 //
-// Thread safety: as each class says. Ownership: RunWorkers joins every thread it starts before it returns.
+// Thread safety: as each class says. Ownership: RunWorkers joins every thread it starts before it
+// returns.
 #pragma once
 
 #include <atomic>
@@ -18,7 +20,8 @@
 
 namespace mmc::cli {
 
-// Runs work(0) .. work(n - 1) on n threads and, until all have returned, tick() on this thread ten times a second.
+// Runs work(0) .. work(n - 1) on n threads and, until all have returned, tick() on this thread ten
+// times a second.
 void RunWorkers(int n, const std::function<void(int)>& work, const std::function<void()>& tick);
 
 // One kind of call as one worker saw it. Thread safety: none; merged when the workers are done.
@@ -32,7 +35,9 @@ struct CallStats {
   void Record(std::chrono::nanoseconds took);
   void Merge(const CallStats& other);
   // Bytes per nanosecond is GB/s. Of one calling thread.
-  double GbPerSecond() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0; }
+  double GbPerSecond() const {
+    return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0;
+  }
 };
 
 using ErrorCounts = std::map<Code, uint64_t>;
@@ -71,6 +76,7 @@ class Progress {
 };
 
 // The text that Progress draws, without control characters.
-std::string ProgressLine(const std::string& label, double fraction, double elapsed_seconds, const std::string& detail);
+std::string ProgressLine(const std::string& label, double fraction, double elapsed_seconds,
+                         const std::string& detail);
 
 }  // namespace mmc::cli

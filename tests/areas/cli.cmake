@@ -9,7 +9,8 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME cli_make_trace_test
   COMMAND Python3::Interpreter ${unit}/cli_make_trace_test.py ${PROJECT_SOURCE_DIR}/scripts/make_trace)
 add_test(NAME cli_program_test
-  COMMAND Python3::Interpreter ${unit}/cli_program_test.py $<TARGET_FILE:mmc_cli> ${PROJECT_SOURCE_DIR}/scripts/make_trace)
+  COMMAND Python3::Interpreter ${unit}/cli_program_test.py $<TARGET_FILE:mmc_cli>
+    ${PROJECT_SOURCE_DIR}/scripts/make_trace)
 set_tests_properties(cli_make_trace_test cli_program_test PROPERTIES LABELS unit TIMEOUT 120)
 add_dependencies(mmc_unit_tests mmc_cli)
 

@@ -12,6 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   if (request->hash_ids.size() > mmc::cli::kMaxTraceBlocks) std::abort();
-  if (request->timestamp_ms > mmc::cli::kMaxTraceNumber || request->input_length > mmc::cli::kMaxTraceNumber) std::abort();
+  if (request->timestamp_ms > mmc::cli::kMaxTraceNumber ||
+      request->input_length > mmc::cli::kMaxTraceNumber)
+    std::abort();
   return 0;
 }

@@ -1,4 +1,5 @@
-// Goal: the flag tables accept what they say and refuse the rest by name. Method: parse lines against a small table.
+// Goal: the flag tables accept what they say and refuse the rest by name. Method: parse lines
+// against a small table.
 #include "client_sdk/cli/args.h"
 
 #include <gmock/gmock.h>
@@ -11,7 +12,8 @@ using std::chrono::milliseconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const Flag kGlobals[] = {{"meta", "URL", "", "where"}, {"json", "", "", "as JSON"}, {"help", "", "", "help", 'h'}};
+const Flag kGlobals[] = {
+    {"meta", "URL", "", "where"}, {"json", "", "", "as JSON"}, {"help", "", "", "help", 'h'}};
 
 Command TestCommand() {
   return {.name = "fly",
@@ -19,7 +21,9 @@ Command TestCommand() {
           .summary = "goes places",
           .min_operands = 1,
           .max_operands = 2,
-          .flags = {{"speed", "N", "10", "how fast", 's'}, {"size", "BYTES", "1KB", "how big"}, {"safe", "", "", "slowly"}}};
+          .flags = {{"speed", "N", "10", "how fast", 's'},
+                    {"size", "BYTES", "1KB", "how big"},
+                    {"safe", "", "", "slowly"}}};
 }
 
 Result<Arguments> Parse(std::vector<std::string> words) {
@@ -69,7 +73,8 @@ TEST(CliArgs, RefusalsNameTheWord) {
 TEST(CliArgs, NumbersOutOfRangeAreRefusedWithTheRange) {
   const auto args = Parse({"x", "--speed", "1000", "--size", "3XB"});
   ASSERT_TRUE(args.ok());
-  EXPECT_THAT(args->Int("speed", 1, 99).status().message(), HasSubstr("--speed '1000' is not a whole number from 1 to 99"));
+  EXPECT_THAT(args->Int("speed", 1, 99).status().message(),
+              HasSubstr("--speed '1000' is not a whole number from 1 to 99"));
   EXPECT_EQ(args->Bytes("size", 1, 99).code(), Code::kInvalidArgument);
   for (const char* text : {"", "1.5", "12x", "99999999999999999999", "0x10"}) {
     EXPECT_FALSE(Parse({"x", "--speed", text})->Int("speed", INT64_MIN, INT64_MAX).ok()) << text;

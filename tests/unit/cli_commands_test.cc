@@ -135,7 +135,9 @@ TEST_F(CliCommands, ExistsSaysWhichAndExitsOneWhenOneIsAbsent) {
   EXPECT_EQ(both.out, "a: present\nb: absent\n");
   EXPECT_EQ(Run({"--quiet", "exists", "b"}).out, "");
   const Outcome json = Run({"exists", "a", "b", "--json"});
-  EXPECT_EQ(json.out, R"({"keys":[{"key":"a","present":true},{"key":"b","present":false}],"absent":1})" "\n");
+  EXPECT_EQ(json.out,
+            R"({"keys":[{"key":"a","present":true},{"key":"b","present":false}],"absent":1})"
+            "\n");
 }
 
 TEST_F(CliCommands, Stat) {
@@ -160,15 +162,19 @@ TEST_F(CliCommands, RemoveInItsThreeWays) {
 
 TEST_F(CliCommands, RemoveNeedsExactlyOneWay) {
   Store("a", "x");
-  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-           {"rm"}, {"rm", "a", "--all"}, {"rm", "--prefix", "a", "--all"}, {"rm", "--prefix", ""}}) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"rm"},
+                                             {"rm", "a", "--all"},
+                                             {"rm", "--prefix", "a", "--all"},
+                                             {"rm", "--prefix", ""}}) {
     EXPECT_EQ(Run(words).code, kExitUsage);
   }
   EXPECT_EQ(Run({"exists", "a"}).code, kExitOk) << "nothing was removed";
 }
 
 TEST_F(CliCommands, ListGoesThroughAllPages) {
-  for (int i = 0; i < 8; ++i) Store("k" + std::to_string(i), std::string(static_cast<size_t>(i + 1), 'x'));
+  for (int i = 0; i < 8; ++i)
+    Store("k" + std::to_string(i), std::string(static_cast<size_t>(i + 1), 'x'));
   Store("other", "x");
   EXPECT_EQ(Run({"ls", "k"}).out, "k0\nk1\nk2\nk3\nk4\nk5\nk6\nk7\n");
   const Outcome json = Run({"ls", "--json"});
@@ -241,7 +247,9 @@ TEST_F(CliCommands, HelpIsThereForEveryCommand) {
 TEST_F(CliCommands, ThePoolIsNamedByFlagConfOrEnvironment) {
   Run({"nodes"});
   EXPECT_EQ(asked_.meta_url, "tcp://127.0.0.1:5000");
-  const std::string conf = File("local.conf", "ock.mmc.meta_service_url = tcp://10.0.0.1:5001\nock.mmc.client.timeout.seconds = 7\n");
+  const std::string conf =
+      File("local.conf",
+           "ock.mmc.meta_service_url = tcp://10.0.0.1:5001\nock.mmc.client.timeout.seconds = 7\n");
   setenv("MMC_LOCAL_CONFIG_PATH", conf.c_str(), 1);
   Run({"nodes"});
   EXPECT_EQ(asked_.meta_url, "tcp://10.0.0.1:5001");
@@ -259,21 +267,27 @@ TEST_F(CliCommands, ThePoolIsNamedByFlagConfOrEnvironment) {
 }
 
 TEST_F(CliCommands, AWrongConfFileIsAUsageErrorThatNamesTheLine) {
-  const std::string conf = File("local.conf", "# a comment\nock.mmc.client.timeout.seconds = soon\n");
+  const std::string conf =
+      File("local.conf", "# a comment\nock.mmc.client.timeout.seconds = soon\n");
   const Outcome outcome = Run({"nodes", "--config", conf});
   EXPECT_EQ(outcome.code, kExitUsage);
   EXPECT_THAT(outcome.err, HasSubstr(":2"));
 }
 
 TEST_F(CliCommands, BenchAndReplayReportAndExit) {
-  const Outcome bench = Run({"bench", "--count", "50", "--value-size", "1KB", "--keys", "10", "--verify", "--json"});
+  const Outcome bench =
+      Run({"bench", "--count", "50", "--value-size", "1KB", "--keys", "10", "--verify", "--json"});
   EXPECT_EQ(bench.code, kExitOk) << bench.err;
   EXPECT_EQ(bench.Json().at("wrong_values").to_number<int>(), 0);
   const std::string trace =
-      File("trace", R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1, 2]})" "\n");
-  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB"}).out, HasSubstr("prefix hit ratio 0.0000"));
-  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB"}).out, HasSubstr("prefix hit ratio 1.0000"));
-  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB", "--fresh"}).out, HasSubstr("prefix hit ratio 0.0000"));
+      File("trace", R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1, 2]})"
+                    "\n");
+  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB"}).out,
+              HasSubstr("prefix hit ratio 0.0000"));
+  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB"}).out,
+              HasSubstr("prefix hit ratio 1.0000"));
+  EXPECT_THAT(Run({"replay", trace, "--block-bytes", "4KB", "--fresh"}).out,
+              HasSubstr("prefix hit ratio 0.0000"));
   pool_->corrupt_keys = {"replay/4096/1"};
   const Outcome wrong = Run({"replay", trace, "--block-bytes", "4KB"});
   EXPECT_EQ(wrong.code, kExitFailed);

@@ -1,4 +1,5 @@
-// Goal: doctor judges machines rightly and says what to do. Method: a made-up /proc and /sys, a pool in a map.
+// Goal: doctor judges machines rightly and says what to do. Method: a made-up /proc and /sys, a
+// pool in a map.
 #include "client_sdk/cli/doctor.h"
 
 #include <gmock/gmock.h>
@@ -34,7 +35,8 @@ class CliDoctor : public testing::Test {
     Write("proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\n");
     Write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n");
     Write("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n");
-    Write("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size [advise] never deny force\n");
+    Write("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+          "always within_size [advise] never deny force\n");
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
 
@@ -61,7 +63,8 @@ TEST_F(CliDoctor, AGoodMachineHasNothingToMend) {
 }
 
 TEST_F(CliDoctor, HugePages) {
-  Write("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise [never] deny force\n");
+  Write("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+        "always within_size advise [never] deny force\n");
   const Check none = Find("huge pages");
   EXPECT_EQ(none.verdict, Verdict::kWarn);
   EXPECT_THAT(none.remedy, HasSubstr("vm.nr_hugepages=512"));
@@ -97,7 +100,8 @@ TEST_F(CliDoctor, ConfFile) {
   EXPECT_FALSE(AnyFailed(CheckConf("", &values)));
   EXPECT_TRUE(values.has_value());
   values.reset();
-  Write("good.conf", "ock.mmc.meta_service_url = tcp://127.0.0.1:5000\nock.mmc.meta_servce_url = x\n");
+  Write("good.conf",
+        "ock.mmc.meta_service_url = tcp://127.0.0.1:5000\nock.mmc.meta_servce_url = x\n");
   const std::vector<Check> good = CheckConf(root_ + "good.conf", &values);
   EXPECT_FALSE(AnyFailed(good));
   ASSERT_GE(good.size(), 2u) << "the unknown key is a warning";
@@ -191,8 +195,9 @@ TEST_F(CliDoctor, HttpReady) {
 }
 
 TEST_F(CliDoctor, Shapes) {
-  const std::vector<Check> checks = {{.name = "a", .saw = "x"},
-                                     {.name = "b", .verdict = Verdict::kFail, .saw = "y", .remedy = "mend it"}};
+  const std::vector<Check> checks = {
+      {.name = "a", .saw = "x"},
+      {.name = "b", .verdict = Verdict::kFail, .saw = "y", .remedy = "mend it"}};
   EXPECT_EQ(boost::json::serialize(DoctorJson(checks)),
             R"({"ok":false,"checks":[{"name":"a","verdict":"ok","saw":"x"},)"
             R"({"name":"b","verdict":"fail","saw":"y","remedy":"mend it"}]})");

@@ -1,7 +1,7 @@
 // A pool in a map, with faults, for tests of the command line.
 //
-// Thread safety: all methods; set the faults before the threads start. Ownership: shares its store with the test, so that
-// the test can look after the client is gone.
+// Thread safety: all methods; set the faults before the threads start. Ownership: shares its store
+// with the test, so that the test can look after the client is gone.
 #pragma once
 
 #include <atomic>
@@ -21,10 +21,10 @@ struct FakePool {
   std::map<std::string, std::string, std::less<>> values MMC_GUARDED_BY(mutex);
   ClusterStatus status;
   // Faults.
-  std::set<std::string> corrupt_keys;   // one byte of what a get answers is wrong
+  std::set<std::string> corrupt_keys;    // one byte of what a get answers is wrong
   std::set<std::string> vanishing_keys;  // seen by lookups, not found by gets
   Status put_failure;
-  Status call_failure;       // of everything that is no put
+  Status call_failure;          // of everything that is no put
   bool ignore_removes = false;  // says OK, keeps the old value: the next put finds it there
   std::function<void()> on_put;
   std::atomic<int> puts{0};
@@ -45,7 +45,8 @@ class FakeClient final : public Client {
         continue;
       }
       std::string value;
-      for (const ConstBuffer& piece : item.buffers) value.append(static_cast<const char*>(piece.data), piece.size);
+      for (const ConstBuffer& piece : item.buffers)
+        value.append(static_cast<const char*>(piece.data), piece.size);
       const bool added = pool_->values.emplace(item.key, std::move(value)).second;
       statuses.push_back(added ? Status::Ok() : Status(Code::kExists));
     }
@@ -74,12 +75,14 @@ class FakeClient final : public Client {
     return results;
   }
 
-  std::vector<Result<std::string>> Get(std::span<const std::string_view> keys, const GetOptions&) override {
+  std::vector<Result<std::string>> Get(std::span<const std::string_view> keys,
+                                       const GetOptions&) override {
     std::vector<Result<std::string>> results;
     MutexLock lock(pool_->mutex);
     for (const std::string_view key : keys) {
       const auto it = pool_->values.find(key);
-      results.push_back(it == pool_->values.end() ? Result<std::string>(Code::kNotFound) : Result(it->second));
+      results.push_back(it == pool_->values.end() ? Result<std::string>(Code::kNotFound)
+                                                  : Result(it->second));
     }
     return results;
   }
@@ -88,7 +91,8 @@ class FakeClient final : public Client {
     MMC_RETURN_IF_ERROR(pool_->call_failure);
     std::vector<uint8_t> present;
     MutexLock lock(pool_->mutex);
-    for (const std::string_view key : keys) present.push_back(pool_->values.count(key) != 0 ? 1 : 0);
+    for (const std::string_view key : keys)
+      present.push_back(pool_->values.count(key) != 0 ? 1 : 0);
     return present;
   }
 
@@ -133,18 +137,20 @@ class FakeClient final : public Client {
   Result<uint64_t> RemoveByPrefix(std::string_view prefix) override {
     MMC_RETURN_IF_ERROR(pool_->call_failure);
     MutexLock lock(pool_->mutex);
-    return static_cast<uint64_t>(
-        std::erase_if(pool_->values, [&](const auto& entry) { return entry.first.starts_with(prefix); }));
+    return static_cast<uint64_t>(std::erase_if(
+        pool_->values, [&](const auto& entry) { return entry.first.starts_with(prefix); }));
   }
   Result<uint64_t> RemoveAll() override { return RemoveByPrefix(""); }
 
-  Result<ListPage> List(std::string_view prefix, std::string_view page_token, uint32_t limit) override {
+  Result<ListPage> List(std::string_view prefix, std::string_view page_token,
+                        uint32_t limit) override {
     MMC_RETURN_IF_ERROR(pool_->call_failure);
     ListPage page;
     MutexLock lock(pool_->mutex);
     for (auto it = pool_->values.upper_bound(page_token); it != pool_->values.end(); ++it) {
       if (!it->first.starts_with(prefix)) continue;
-      if (page.keys.size() == std::min<uint32_t>(limit, 3)) {  // small pages, so that callers have to go on
+      if (page.keys.size() ==
+          std::min<uint32_t>(limit, 3)) {  // small pages, so that callers have to go on
         page.next_page_token = page.keys.back();
         break;
       }
@@ -160,10 +166,12 @@ class FakeClient final : public Client {
     return pool_->status;
   }
   ClientStats stats() const override { return {}; }
-  Status PutAsync(std::vector<PutItem>, PutOptions, std::function<void(std::vector<Status>)>) override {
+  Status PutAsync(std::vector<PutItem>, PutOptions,
+                  std::function<void(std::vector<Status>)>) override {
     return Code::kUnsupported;
   }
-  Status GetIntoAsync(std::vector<GetItem>, GetOptions, std::function<void(std::vector<GetResult>)>) override {
+  Status GetIntoAsync(std::vector<GetItem>, GetOptions,
+                      std::function<void(std::vector<GetResult>)>) override {
     return Code::kUnsupported;
   }
   void Close() override {}

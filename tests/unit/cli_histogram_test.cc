@@ -1,4 +1,5 @@
-// Goal: quantiles are right to one per cent. Method: compare with sorted samples of known distributions.
+// Goal: quantiles are right to one per cent. Method: compare with sorted samples of known
+// distributions.
 #include "client_sdk/cli/histogram.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Goal: bench and replay count right, and every way in which a pool can hand out wrong bytes is caught.
-// Method: run them over a pool in a map whose faults are known.
+// Goal: bench and replay count right, and every way in which a pool can hand out wrong bytes is
+// caught. Method: run them over a pool in a map whose faults are known.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -52,7 +52,8 @@ class CliLoad : public testing::Test {
   ReplayReport Replay(const std::vector<std::vector<int>>& requests, const ReplayOptions& options) {
     std::ofstream file(path_);
     for (size_t i = 0; i < requests.size(); ++i) {
-      file << "{\"timestamp\": " << i << ", \"input_length\": 1, \"output_length\": 1, \"hash_ids\": [";
+      file << "{\"timestamp\": " << i
+           << ", \"input_length\": 1, \"output_length\": 1, \"hash_ids\": [";
       for (size_t k = 0; k < requests[i].size(); ++k) file << (k ? ", " : "") << requests[i][k];
       file << "]}\n";
     }
@@ -84,7 +85,8 @@ TEST_F(CliLoad, BenchPutStoresVerifiesAndCleansUp) {
   EXPECT_EQ(report.put.items, 600u);
   EXPECT_EQ(report.put.bytes, 600'000u);
   EXPECT_GT(report.remove.items, 0u) << "keys came round again";
-  EXPECT_EQ(report.verified_values, 48u) << "three workers with 16 keys each are read back at the end";
+  EXPECT_EQ(report.verified_values, 48u)
+      << "three workers with 16 keys each are read back at the end";
   EXPECT_TRUE(report.Right());
   EXPECT_TRUE(report.errors.empty());
   EXPECT_EQ(KeysLeft(), 0u);
@@ -231,7 +233,9 @@ TEST_F(CliLoad, ReplayHonoursLimitsAndTheTracesPace) {
 }
 
 TEST_F(CliLoad, ReplayStopsAtAWrongLineAndSaysWhere) {
-  std::ofstream(path_) << R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]})" << "\nnonsense\n";
+  std::ofstream(path_)
+      << R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]})"
+      << "\nnonsense\n";
   const ReplayReport report = ReplayFile(SmallReplay());
   EXPECT_EQ(report.requests, 1u);
   EXPECT_EQ(report.stopped.code(), Code::kMalformed);
@@ -260,11 +264,13 @@ TEST_F(CliLoad, ReplayJsonHasTheFieldsOfAReport) {
   const ReplayOptions options = SmallReplay();
   const boost::json::object json = ReplayJson(options, Replay({{1, 2}, {1, 2}}, options));
   EXPECT_DOUBLE_EQ(json.at("prefix_hit_ratio").as_double(), 0.5);
-  for (const char* field : {"requests", "blocks", "hit_blocks", "blocks_got", "blocks_put", "blocks_existed",
-                            "blocks_vanished", "blocks_verified", "wrong_bytes", "seconds", "evicted_objects", "errors"}) {
+  for (const char* field : {"requests", "blocks", "hit_blocks", "blocks_got", "blocks_put",
+                            "blocks_existed", "blocks_vanished", "blocks_verified", "wrong_bytes",
+                            "seconds", "evicted_objects", "errors"}) {
     EXPECT_TRUE(json.contains(field)) << field;
   }
-  for (const char* call : {"lookup", "get", "put"}) EXPECT_GT(json.at(call).at("latency_us").at("p50").as_double(), 0);
+  for (const char* call : {"lookup", "get", "put"})
+    EXPECT_GT(json.at(call).at("latency_us").at("p50").as_double(), 0);
   EXPECT_GT(json.at("get").at("gb_per_s").as_double(), 0);
   EXPECT_GT(json.at("put").at("gb_per_s_wall").as_double(), 0);
 }

@@ -71,8 +71,9 @@ class MakeTrace(unittest.TestCase):
             wrong = make("--out", folder)
             self.assertNotEqual(wrong.returncode, 0)
             self.assertEqual(len(wrong.stderr.splitlines()), 1)
-        for args in (["--requests", "0"], ["--rate", "0"], ["--sessions", "-1"], ["--turns", "0.5"], ["--max-tokens", "99999999"]):
-            self.assertEqual(make(*args).returncode, 2, args)
+        wrong_values = {"requests": "0", "rate": "0", "sessions": "-1", "turns": "0.5", "max-tokens": "99999999"}
+        for name, value in wrong_values.items():
+            self.assertEqual(make(f"--{name}", value).returncode, 2, name)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ class Program(unittest.TestCase):
 
     def test_bench_verifies_in_a_pool_of_its_own(self):
         for op in ("put", "get", "exists", "mixed"):
-            done = mmc("bench", "--pool", "64MB", "--op", op, "--count", "400", "--value-size", "20KB", "--buffers", "5",
-                       "--keys", "100", "--batch", "4", "--threads", "2", "--verify", "--json")
+            done = mmc("bench", "--pool", "64MB", "--op", op, "--count", "400", "--value-size", "20KB",
+                       "--buffers", "5", "--keys", "100", "--batch", "4", "--threads", "2", "--verify", "--json")
             self.assertEqual(done.returncode, 0, done.stderr)
             report = json.loads(done.stdout)
             self.assertEqual(report["wrong_bytes"], 0)
@@ -47,7 +47,8 @@ class Program(unittest.TestCase):
         self.assertGreater(report["prefix_hit_ratio"], 0)
 
     def test_replay_reads_stdin(self):
-        done = mmc("replay", "-", "--pool", "64MB", "--block-bytes", "4KB", input=self.trace.read_text(encoding="ascii"))
+        text = self.trace.read_text(encoding="ascii")
+        done = mmc("replay", "-", "--pool", "64MB", "--block-bytes", "4KB", input=text)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("replayed 60 requests", done.stdout)
 

@@ -51,10 +51,27 @@ TEST(CliRender, NodesText) {
 
 TEST(CliRender, StatusHasEveryCounter) {
   const boost::json::object status = StatusJson(SomeStatus());
-  for (const char* field : {"version", "term", "uptime_ms", "objects", "value_bytes", "capacity_bytes", "used_bytes",
-                            "waiting_to_free_bytes", "sessions", "grants", "pins", "lookups_hit", "lookups_missed", "puts",
-                            "gets", "removes", "evicted_objects", "evicted_bytes", "evict_threshold_high",
-                            "evict_threshold_low", "nodes"}) {
+  for (const char* field : {"version",
+                            "term",
+                            "uptime_ms",
+                            "objects",
+                            "value_bytes",
+                            "capacity_bytes",
+                            "used_bytes",
+                            "waiting_to_free_bytes",
+                            "sessions",
+                            "grants",
+                            "pins",
+                            "lookups_hit",
+                            "lookups_missed",
+                            "puts",
+                            "gets",
+                            "removes",
+                            "evicted_objects",
+                            "evicted_bytes",
+                            "evict_threshold_high",
+                            "evict_threshold_low",
+                            "nodes"}) {
     EXPECT_TRUE(status.contains(field)) << field;
   }
   EXPECT_THAT(StatusText(SomeStatus()), HasSubstr("75.0% hit"));
@@ -84,16 +101,19 @@ TEST(CliRender, ObjectJson) {
   ObjectInfo info;
   info.size = 10;
   info.replicas = {{"node-a", "dram", 10, 1}};
-  EXPECT_EQ(boost::json::serialize(ObjectJson("k", info)),
-            R"({"key":"k","status":"OK","present":true,"size":10,"generation":0,"lease_left_ms":0,"pins":0,)"
-            R"("replicas":[{"node":"node-a","medium":"dram","bytes":10,"extents":1}]})");
+  EXPECT_EQ(
+      boost::json::serialize(ObjectJson("k", info)),
+      R"({"key":"k","status":"OK","present":true,"size":10,"generation":0,"lease_left_ms":0,"pins":0,)"
+      R"("replicas":[{"node":"node-a","medium":"dram","bytes":10,"extents":1}]})");
   info.status = Code::kNotFound;
-  EXPECT_EQ(boost::json::serialize(ObjectJson("k", info)), R"({"key":"k","status":"NOT_FOUND","present":false})");
+  EXPECT_EQ(boost::json::serialize(ObjectJson("k", info)),
+            R"({"key":"k","status":"NOT_FOUND","present":false})");
 }
 
 TEST(CliText, Utf8) {
   for (const char* good : {"", "a", "é", "€", "😀"}) EXPECT_TRUE(IsUtf8(good)) << good;
-  for (const char* bad : {"\x80", "\xc0\xaf", "\xc3", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf0\x80\x80\x80", "\xff"}) {
+  for (const char* bad : {"\x80", "\xc0\xaf", "\xc3", "\xe2\x82", "\xed\xa0\x80",
+                          "\xf4\x90\x80\x80", "\xf0\x80\x80\x80", "\xff"}) {
     EXPECT_FALSE(IsUtf8(bad)) << Hex(bad);
   }
   EXPECT_EQ(PrintableKey("a\x1b[2J\\"), "a\\x1b[2J\\\\");

@@ -1,4 +1,5 @@
-// Goal: traces are read whole, wrong lines are refused with file and line. Method: lines and files by hand.
+// Goal: traces are read whole, wrong lines are refused with file and line. Method: lines and files
+// by hand.
 #include "client_sdk/cli/trace.h"
 
 #include <gmock/gmock.h>
@@ -15,7 +16,8 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr char kLine[] = R"({"timestamp": 12, "input_length": 700, "output_length": 5, "hash_ids": [0, 7]})";
+constexpr char kLine[] =
+    R"({"timestamp": 12, "input_length": 700, "output_length": 5, "hash_ids": [0, 7]})";
 
 class CliTraceFile : public testing::Test {
  protected:
@@ -45,7 +47,8 @@ TEST(CliTrace, ReadsARequest) {
 
 TEST(CliTrace, TakesOtherFieldsFractionsOfMillisecondsAndBigIds) {
   const auto request = ParseTraceLine(
-      R"({"type": "chat", "timestamp": 12.75, "input_length": 0, "output_length": 0, "hash_ids": [18446744073709551615]})");
+      R"({"type": "chat", "timestamp": 12.75, "input_length": 0, "output_length": 0, )"
+      R"("hash_ids": [18446744073709551615]})");
   ASSERT_TRUE(request.ok()) << request.status().ToString();
   EXPECT_EQ(request->timestamp_ms, 12u);
   EXPECT_THAT(request->hash_ids, ElementsAre(UINT64_MAX));
@@ -67,7 +70,8 @@ TEST(CliTrace, RefusesWhatIsNotARequest) {
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": ["a"]})",
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": []} trailing)",
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1, 2})",
-      R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [], "x": [[[[[[[[[[]]]]]]]]]]})",
+      R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [], )"
+      R"("x": [[[[[[[[[[]]]]]]]]]]})",
   };
   for (const char* line : wrong) EXPECT_EQ(ParseTraceLine(line).code(), Code::kMalformed) << line;
 }
@@ -79,7 +83,8 @@ TEST(CliTrace, LimitsOfLineAndBlocks) {
     return line + "]}";
   };
   EXPECT_TRUE(ParseTraceLine(with_blocks(kMaxTraceBlocks)).ok());
-  EXPECT_THAT(ParseTraceLine(with_blocks(kMaxTraceBlocks + 1)).status().message(), HasSubstr("at most 16384"));
+  EXPECT_THAT(ParseTraceLine(with_blocks(kMaxTraceBlocks + 1)).status().message(),
+              HasSubstr("at most 16384"));
   std::string line(kLine);
   line.resize(kMaxTraceLine, ' ');
   EXPECT_TRUE(ParseTraceLine(line).ok());

@@ -24,7 +24,8 @@ TEST(CliValue, PiecesOfAnySplitMakeTheSameValue) {
   for (int round = 0; round < 50; ++round) {
     std::vector<std::byte> pieces(whole.size());
     for (size_t at = 0; at < pieces.size();) {
-      const size_t n = std::min<size_t>(pieces.size() - at, 1 + random() % (round < 25 ? 20 : 100'000));
+      const size_t n =
+          std::min<size_t>(pieces.size() - at, 1 + random() % (round < 25 ? 20 : 100'000));
       FillValue(42, at, {pieces.data() + at, n});
       ASSERT_EQ(CountWrongBytes(42, at, {whole.data() + at, n}), 0u);
       at += n;
@@ -34,8 +35,10 @@ TEST(CliValue, PiecesOfAnySplitMakeTheSameValue) {
 }
 
 TEST(CliValue, EveryFlippedByteIsCounted) {
-  std::vector<std::byte> value = Whole(7, 70'001);  // ends in an odd byte, spans two rounds of the table
-  for (const size_t at : {size_t{0}, size_t{1}, size_t{8}, size_t{65'527}, size_t{65'528}, size_t{69'999}, size_t{70'000}}) {
+  std::vector<std::byte> value =
+      Whole(7, 70'001);  // ends in an odd byte, spans two rounds of the table
+  for (const size_t at : {size_t{0}, size_t{1}, size_t{8}, size_t{65'527}, size_t{65'528},
+                          size_t{69'999}, size_t{70'000}}) {
     value[at] ^= std::byte{1};
   }
   EXPECT_EQ(CountWrongBytes(7, 0, value), 7u);
@@ -47,7 +50,8 @@ TEST(CliValue, OtherKeysVersionsAndPositionsDoNotPass) {
   EXPECT_GT(CountWrongBytes(ValueSeed("a", 2), 0, value), 4000u);
   EXPECT_GT(CountWrongBytes(ValueSeed("b", 1), 0, value), 4000u);
   for (const uint64_t shift : {8u, 4096u, 65'528u, 131'072u, 1u << 20}) {
-    EXPECT_GT(CountWrongBytes(ValueSeed("a", 1), shift, value), 4000u) << "a block from position " << shift;
+    EXPECT_GT(CountWrongBytes(ValueSeed("a", 1), shift, value), 4000u)
+        << "a block from position " << shift;
   }
 }
 
