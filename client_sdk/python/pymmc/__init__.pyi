@@ -1,0 +1,409 @@
+"""Types of pymmc. Sizes are bytes (int) or text ("512MB"); times are seconds (float); keys are str (UTF-8) or bytes.
+
+All methods may be called from any thread, and release the GIL while they wait or copy.
+"""
+
+import asyncio
+import enum
+from types import TracebackType
+from typing import Any, Iterable, Iterator, Mapping, Protocol, Sequence, Union
+
+__version__: str
+
+Key = Union[str, bytes]
+Size = Union[int, str]
+
+class _SupportsDataPtr(Protocol):
+    def data_ptr(self) -> int: ...
+
+class _SupportsDlpack(Protocol):
+    def __dlpack__(self) -> Any: ...
+
+# One piece of a value: anything with the buffer protocol (bytes, bytearray, memoryview, numpy, ctypes, mmap), a CPU
+# tensor (data_ptr() or DLPack), or (address, bytes). Pieces are C-contiguous, and counted in bytes. Empty pieces are
+# left out; a value of no bytes is refused.
+Piece = Union[bytes, bytearray, memoryview, Any, _SupportsDataPtr, _SupportsDlpack, tuple[int, int]]
+# A value: one piece, or a list (or tuple) of pieces; (int, int) is one raw piece.
+Pieces = Union[Piece, Sequence[Piece]]
+
+class Code(enum.IntEnum):
+    """Status codes; the numbers are those of the wire and never change."""
+    OK = 0
+    INVALID_ARGUMENT = 1
+    INTERNAL = 2
+    UNSUPPORTED = 3
+    CONFIG = 4
+    PERMISSION = 5
+    IO = 6
+    NOT_FOUND = 7
+    QUEUE_FULL = 10
+    DEADLINE = 11
+    CANCELLED = 12
+    CLOSED = 13
+    UNAVAILABLE = 14
+    CONNECTION_LOST = 15
+    UNKNOWN_METHOD = 100
+    BAD_VERSION = 101
+    TOO_LARGE = 102
+    MALFORMED = 103
+    SHUTTING_DOWN = 104
+    NOT_LEADER = 105
+    RECOVERING = 106
+    EXISTS = 1000
+    BEING_WRITTEN = 1001
+    NO_SPACE = 1002
+    NO_NODE = 1003
+    GRANT_LOST = 1004
+    SIZE_MISMATCH = 1005
+    LEASE_EXPIRED = 1006
+    SESSION_LOST = 1007
+    STALE_NODE = 1008
+    REPLICAS_LOST = 1009
+    STALE_REGION = 2000
+    PEER_UNREACHABLE = 2001
+    OUT_OF_RANGE = 2002
+    READ_ONLY = 2003
+    UNCONFIRMED = 2004
+    CORRUPT = 3000
+
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def recovery(self) -> Recovery: ...
+
+class Recovery(str, enum.Enum):
+    """What a caller should do about a code."""
+    NONE = "none"
+    BACKOFF = "backoff"
+    REFRESH = "refresh"
+    RECONNECT = "reconnect"
+    ASK_OUTCOME = "ask_outcome"
+    DROP_REPLICA = "drop_replica"
+
+class MmcError(Exception):
+    """A call failed. `key` is set when it is about one key."""
+    code: Code
+    recovery: Recovery
+    key: Key | None
+    message: str
+    def __init__(self, code: int, message: str = "", key: Key | None = None) -> None: ...
+
+class InvalidArgumentError(MmcError, ValueError): ...
+class ConfigError(MmcError, ValueError): ...
+class UnsupportedError(MmcError): ...
+class NotFoundError(MmcError, LookupError): ...
+class ExistsError(MmcError): ...
+class NoSpaceError(MmcError): ...  # NO_SPACE, NO_NODE
+class TooLargeError(MmcError, ValueError): ...
+class SizeMismatchError(MmcError, ValueError): ...
+class OutOfRangeError(MmcError, IndexError): ...
+class DeadlineError(MmcError, TimeoutError): ...
+class QueueFullError(MmcError): ...
+class ClosedError(MmcError): ...  # CLOSED, SHUTTING_DOWN, CANCELLED
+class UnavailableError(MmcError, ConnectionError): ...  # UNAVAILABLE, CONNECTION_LOST, PEER_UNREACHABLE, SESSION_LOST
+class DataLostError(MmcError): ...  # REPLICAS_LOST, CORRUPT, GRANT_LOST
+
+class Status:
+    """Outcome for one key: true when OK. Equal to another status, a Code or an int of the same code."""
+    @property
+    def code(self) -> Code: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def recovery(self) -> Recovery: ...
+    def __bool__(self) -> bool: ...
+    def __int__(self) -> int: ...
+    def raise_for_error(self, key: Key | None = None) -> None: ...
+
+class GetResult:
+    @property
+    def status(self) -> Status: ...
+    @property
+    def code(self) -> Code: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def bytes(self) -> int:
+        """Read; 0 when not ok, and the buffers then hold anything."""
+    @property
+    def size(self) -> int:
+        """Of the whole value, when known."""
+    def __bool__(self) -> bool: ...
+
+class ReplicaInfo:
+    node: str
+    medium: str
+    bytes: int
+    extents: int
+
+class ObjectInfo:
+    status: Status
+    ok: bool
+    size: int
+    generation: int
+    lease_left: float
+    pins: int
+    replicas: list[ReplicaInfo]
+
+class ListPage:
+    keys: list[Key]  # bytes where a key is not UTF-8
+    sizes: list[int]
+    next_page_token: bytes  # empty: that was the last page
+
+class NodeInfo:
+    name: str
+    state: str  # "serving", "suspect", "dead", "leaving"
+    host_id: str
+    endpoints: list[str]  # "tcp 127.0.0.1:7000"
+    capacity_bytes: int
+    used_bytes: int
+    objects: int
+    silent_ms: int
+
+class ClusterStatus:
+    version: str
+    term: int
+    uptime_ms: int
+    objects: int
+    value_bytes: int
+    capacity_bytes: int
+    used_bytes: int
+    sessions: int
+    grants: int
+    pins: int
+    waiting_to_free_bytes: int
+    lookups_hit: int
+    lookups_missed: int
+    evicted_objects: int
+    evicted_bytes: int
+    puts: int
+    gets: int
+    removes: int
+    evict_threshold_high: int
+    evict_threshold_low: int
+    nodes: list[NodeInfo]
+
+class ClientStats:
+    put_bytes: int
+    get_bytes: int
+    shm_bytes: int
+    tcp_bytes: int
+    failovers: int
+    location_cache_hits: int
+    expired_reads: int
+
+class View:
+    """A value in place: read-only bytes of the pool, pinned until release() or until the view and all that was made
+    from it (memoryview, numpy.frombuffer) are gone. `memoryview(view)` needs a value in one piece (see pieces())."""
+    nbytes: int
+    released: bool
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+    def __buffer__(self, flags: int) -> memoryview: ...
+    def pieces(self) -> tuple[memoryview, ...]: ...
+    def release(self) -> None:
+        """Ends the pin. BufferError while memoryviews of it live. Idempotent."""
+    def __enter__(self) -> View: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+class Client:
+    def __init__(
+        self,
+        meta_url: str = "tcp://127.0.0.1:5000",
+        *,
+        name: str = "client",
+        timeout: float = 60.0,  # of calls that give none
+        connect_retry: float = 0.0,  # keep trying to reach the meta service for so long
+        lease: float = 0.0,  # asked for by gets; 0: the service's default
+        location_cache: bool = False,
+        location_cache_keys: int = 1 << 20,
+        same_host: bool = True,
+        tcp_connections: int = 4,
+        tcp_congestion_control: str = "",
+        copy_threads: int = 0,
+        async_threads: int = 4,
+        async_queue: int = 4096,
+        contribute_dram: Size | None = None,  # memory of this process lent to the pool, rounded up to 2 MiB
+        contribute: Mapping[str, Any] | None = None,  # further options of LocalService (name, data_url, ...)
+    ) -> None:
+        """Connects. `meta_url`: "tcp://host:port[,host:port...]", or "local://?dram=1GB" for a pool in this process.
+        Raises MmcError; TypeError naming an option that is not known."""
+    meta_url: str
+    closed: bool
+    node_name: str | None  # of the contributed memory
+
+    # Batches. What one key meets is in its result and never raises; what fails as a whole raises MmcError.
+    def put(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces]], *, replicas: int = 1,
+            preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
+            timeout: float | None = None) -> list[Status]: ...
+    def get(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]:
+        """None where nothing could be read; get_results() says why."""
+    def get_results(self, keys: Sequence[Key], *,
+                    timeout: float | None = None) -> list[tuple[Status, bytes | None]]: ...
+    def get_into(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces] | tuple[Key, Pieces, int]], *,
+                 allow_short: bool = False, timeout: float | None = None) -> list[GetResult]:
+        """The third member of an item is the first byte of the value to read. From 0 without allow_short the pieces
+        must hold exactly the value."""
+    def exists(self, keys: Sequence[Key]) -> list[bool]: ...
+    def prefix(self, keys: Sequence[Key]) -> int: ...
+    def stat(self, keys: Sequence[Key]) -> list[ObjectInfo]: ...
+    def remove(self, keys: Sequence[Key]) -> list[Status]: ...
+    def remove_by_prefix(self, prefix: Key) -> int: ...
+    def remove_all(self) -> int: ...
+    def list(self, prefix: Key = "", *, page_token: bytes = b"", limit: int = 1000) -> ListPage: ...
+    def scan(self, prefix: Key = "", *, page: int = 1000) -> Iterator[tuple[Key, int]]: ...
+
+    # One key; these raise.
+    def put_one(self, key: Key, value: Pieces, *, replicas: int = 1, preferred_nodes: Sequence[str] = (),
+                prefer_local: bool = True, timeout: float | None = None) -> bool:
+        """False when the key was there already (its value stays)."""
+    def get_one(self, key: Key, *, timeout: float | None = None) -> bytes: ...
+    def view(self, key: Key) -> View:
+        """UnsupportedError when no replica is on this host."""
+    def __contains__(self, key: Key) -> bool: ...
+
+    # For other bindings: addresses and byte counts as ints, plain int codes of Code back. ptrs[i] and sizes[i] are the
+    # pieces of keys[i]. Lists of unequal length raise InvalidArgumentError; a bad key or address fails its own key only.
+    # The memory must stay valid until the call returns. A size of 0 leaves its piece out.
+    def put_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
+                 replicas: int = 1, preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
+                 timeout: float | None = None) -> list[int]: ...
+    def get_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
+                 allow_short: bool = False, timeout: float | None = None) -> tuple[list[int], list[int]]:
+        """(codes, bytes read)."""
+    def get_ranges(self, keys: Sequence[Key], offsets: Sequence[int], ptrs: Sequence[Sequence[int]],
+                   sizes: Sequence[Sequence[int]], timeout: float | None = None) -> tuple[list[int], list[int]]:
+        """One range per entry, from offsets[i]; a key may stand in several. Reads min(sum of sizes, value - offset);
+        OUT_OF_RANGE when offset >= size."""
+    def exists_codes(self, keys: Sequence[Key]) -> list[int]:
+        """Exactly 1 or 0 per key. Raises as exists()."""
+    def remove_codes(self, keys: Sequence[Key]) -> list[int]: ...
+    def sizes(self, keys: Sequence[Key]) -> list[int]:
+        """Bytes of each value; minus the code where there is none."""
+
+    def cluster(self) -> ClusterStatus: ...
+    def stats(self) -> ClientStats: ...
+    def close(self) -> None:
+        """Ends the session and, with a pool or memory in this process, those. Idempotent; other calls then raise
+        ClosedError (batch calls: the code CLOSED per key)."""
+    def __enter__(self) -> Client: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
+                 tb: TracebackType | None) -> None: ...
+
+class AsyncClient:
+    """The same calls for asyncio. No thread is kept waiting per call. Options as for Client; connect() or
+    `async with` opens it, and binds it to the running loop. A cancelled put or get_into first waits for its transfer
+    (at most its timeout): buffers are never touched after the await has ended."""
+    def __init__(self, meta_url: str = "tcp://127.0.0.1:5000", *, client: Client | None = None,
+                 **options: Any) -> None: ...
+    async def connect(self) -> AsyncClient: ...
+    client: Client  # of a connected one: its calls that do not wait
+    async def put(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces]], *, replicas: int = 1,
+                  preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
+                  timeout: float | None = None) -> list[Status]: ...
+    async def get(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]: ...
+    async def get_results(self, keys: Sequence[Key], *,
+                          timeout: float | None = None) -> list[tuple[Status, bytes | None]]: ...
+    async def get_into(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces] | tuple[Key, Pieces, int]], *,
+                       allow_short: bool = False, timeout: float | None = None) -> list[GetResult]: ...
+    async def exists(self, keys: Sequence[Key]) -> list[bool]: ...
+    async def prefix(self, keys: Sequence[Key]) -> int: ...
+    async def stat(self, keys: Sequence[Key]) -> list[ObjectInfo]: ...
+    async def remove(self, keys: Sequence[Key]) -> list[Status]: ...
+    async def remove_by_prefix(self, prefix: Key) -> int: ...
+    async def remove_all(self) -> int: ...
+    async def list(self, prefix: Key = "", *, page_token: bytes = b"", limit: int = 1000) -> ListPage: ...
+    async def put_one(self, key: Key, value: Pieces, *, replicas: int = 1, preferred_nodes: Sequence[str] = (),
+                      prefer_local: bool = True, timeout: float | None = None) -> bool: ...
+    async def get_one(self, key: Key, *, timeout: float | None = None) -> bytes: ...
+    async def view(self, key: Key) -> View: ...
+    async def cluster(self) -> ClusterStatus: ...
+    async def close(self) -> None: ...
+    async def __aenter__(self) -> AsyncClient: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+class MetaService:
+    """A meta service inside this process, serving when the constructor returns. Logs nothing, takes no signals."""
+    def __init__(
+        self,
+        url: str = "tcp://127.0.0.1:5000",  # port 0: a free one
+        *,
+        metrics_url: str = "",  # "http://127.0.0.1:8000": the HTTP pages; "": none
+        io_threads: int = 2,
+        evict_threshold_high: int = 90,  # percent
+        evict_threshold_low: int = 80,
+        evict_policy: str = "lru",
+        lease: float = 5.0,
+        max_lease: float = 600.0,
+        grant: float = 600.0,
+        heartbeat: float = 1.0,
+        session_expiry: float = 10.0,
+        node_suspect: float = 3.0,
+        node_grace: float = 30.0,
+        max_sessions: int = 65536,
+        max_connections: int = 16384,
+    ) -> None: ...
+    url: str  # with the port that was taken
+    port: int
+    http_port: int  # 0 without pages
+    running: bool
+    def metrics(self) -> str:
+        """In the Prometheus text format."""
+    def stop(self, timeout: float = 5.0) -> None:
+        """Idempotent."""
+    def __enter__(self) -> MetaService: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+class LocalService:
+    """A node inside this process: lends memory to a pool; a member of it when the constructor returns."""
+    def __init__(
+        self,
+        meta_url: str = "tcp://127.0.0.1:5000",
+        *,
+        dram: Size = "128MB",  # rounded up to 2 MiB
+        name: str = "",  # "": host name and port of the data endpoint
+        join_timeout: float = 60.0,
+        data_url: str = "tcp://127.0.0.1:0",  # port 0: a free one
+        tcp: bool = True,
+        tcp_threads: int = 2,
+        tcp_congestion_control: str = "",
+        shm: bool = True,
+        shm_directory: str = "",  # "": the default one
+        shm_group: str = "",
+        numa_node: int = -1,
+        hugepages: bool = True,
+        prefault: bool = False,
+        catalog_directory: str = "/dev/shm",
+    ) -> None: ...
+    name: str
+    running: bool
+    endpoints: list[str]  # "tcp 127.0.0.1:7000"
+    def stop(self, timeout: float = 5.0) -> None:
+        """Leaves the pool: what was stored here is gone. Idempotent."""
+    def __enter__(self) -> LocalService: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+class Cluster:
+    """A whole pool inside this process that other processes of this machine may use too."""
+    @staticmethod
+    def local(dram: Size = "1GB", *, nodes: int = 1, **meta_options: Any) -> Cluster:
+        """`dram` per node. Listens on free ports of 127.0.0.1."""
+    meta_url: str
+    meta: MetaService
+    nodes: list[LocalService]
+    def client(self, **options: Any) -> Client: ...
+    def async_client(self, **options: Any) -> AsyncClient: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Cluster: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+def run_meta_service(url: str = "tcp://127.0.0.1:5000", *, stop: Any = None, **options: Any) -> None:
+    """A MetaService with these options until `stop` (a threading.Event) is set, or KeyboardInterrupt."""
+
+def parse_size(text: Size) -> int:
+    """Bytes of "1GB", "512 MiB", 4096: powers of 1024."""
+
+def binary(name: str) -> str:
+    """Path of "mmc", "mmc_meta_service" or "mmc_local_service": of this package, else of $MMC_BIN_DIR or $PATH."""
