@@ -33,7 +33,7 @@ void MetaState::SettleKnown(const PutSpec& spec, std::span<PutRow> rows) {
 Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(spec.session));
   session->Heard(now);
-  for (const PutRow& row : rows) ShardOf(row.hash).table.PrefetchSlot(row.hash);
+  for (const PutRow& row : rows) ShardOf(row.hash).PrefetchSlot(row.hash);
   SettleKnown(spec, rows);
 
   Effects effects;

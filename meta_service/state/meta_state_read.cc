@@ -38,7 +38,7 @@ void MetaState::AppendReplicas(const Object& object, uint32_t* first, uint32_t* 
 
 // First the slots of all keys, then (one short lock each) the objects that they most likely name.
 void MetaState::Prefetch(std::span<const uint64_t> hashes) {
-  for (uint64_t hash : hashes) ShardOf(hash).table.PrefetchSlot(hash);
+  for (uint64_t hash : hashes) ShardOf(hash).PrefetchSlot(hash);
   for (uint64_t hash : hashes) {
     Shard& shard = ShardOf(hash);
     MutexLock lock(shard.mutex);

@@ -76,6 +76,9 @@ struct alignas(64) Shard {
   ObjectTable table MMC_GUARDED_BY(mutex);
   std::unique_ptr<EvictionPolicy> policy MMC_GUARDED_BY(mutex);
   GrantSlab grants MMC_GUARDED_BY(mutex);
+
+  // Without the lock: a hint only.
+  void PrefetchSlot(uint64_t hash) const MMC_NO_THREAD_SAFETY_ANALYSIS { table.PrefetchSlot(hash); }
 };
 
 }  // namespace mmc::meta
