@@ -55,6 +55,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
     if (!open_ || closing_) return;
     CancelAll(Status(Code::kShuttingDown, "the service stopped before the call ended"));
     closing_ = true;
+    stopping_ = true;
     drain_ = kDrainAtStop;
     Flush();
     stream_.Cancel();
@@ -98,6 +99,8 @@ class Connection final : public ServedConnection, public std::enable_shared_from
   // would reset the connection and could take our last answer away from the peer.
   template <typename AnyToken>
   Task Drain(AnyToken token) {
+    if (stopping_) AppendFailure({.kind = FrameKind::kGoAway}, Status(Code::kClosed, "the service stopped"), &out_);
+    Flush();
     while (open_ && writing_) co_await Sleep();
     if (!open_) co_return;
     stream_.ShutdownSend();
@@ -400,7 +403,8 @@ class Connection final : public ServedConnection, public std::enable_shared_from
   std::chrono::milliseconds drain_{0};
   uint32_t in_flight_ = 0;
   bool open_ = true;
-  bool closing_ = false;  // no frame is taken any more
+  bool closing_ = false;   // no frame is taken any more
+  bool stopping_ = false;  // because the server stops, not because of what the peer did
   bool writing_ = false;
   bool sleeping_ = false;
   bool in_batch_ = false;

@@ -4,7 +4,8 @@
 //   16 request: deadline in ms (0 = none); response: status code u32
 //   20 body bytes u32 | 24 attachment bytes u32 | 28 reserved u32 = 0
 //
-// A response with a status other than OK has the message text as its body.
+// A response with a status other than OK has the message text as its body. A server that stops sends kGoAway twice:
+// with kShuttingDown at once (send no more), with kClosed as its last frame (what is not answered now was not run).
 // Thread safety: pure functions.
 #pragma once
 

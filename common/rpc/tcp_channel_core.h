@@ -91,8 +91,7 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   void ConnectFailedLocked(const std::string& why) MMC_REQUIRES(mutex_);
   void ExpireLocked() MMC_REQUIRES(mutex_);
   void ReadLocked(const PendingCall* own, bool to_the_last_byte) MMC_REQUIRES(mutex_);
-  // `in_order`: the peer closed after it had said that it would.
-  void DropConnectionLocked(const std::string& why, bool in_order) MMC_REQUIRES(mutex_);
+  void DropConnectionLocked(const std::string& why) MMC_REQUIRES(mutex_);
   // An idle connection may have ended unseen: looks before a call is trusted to it. May take and release the lock.
   void LookAtIdleLocked() MMC_REQUIRES(mutex_);
   // Without the lock: waits for the stream, polling it first for a moment. Returns the events that are there.
@@ -120,7 +119,8 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   bool leader_sleeps_ MMC_GUARDED_BY(mutex_) = false;
   TimePoint leader_sleeps_until_ MMC_GUARDED_BY(mutex_);
   bool looking_ MMC_GUARDED_BY(mutex_) = false;  // LookAtIdle is under way: nobody writes
-  bool going_away_ MMC_GUARDED_BY(mutex_) = false;
+  bool going_away_ MMC_GUARDED_BY(mutex_) = false;  // the service wants no more calls on this connection
+  bool all_answered_ MMC_GUARDED_BY(mutex_) = false;  // it has said its last word: what is left was not run
   bool closed_ MMC_GUARDED_BY(mutex_) = false;
   bool ending_ MMC_GUARDED_BY(mutex_) = false;
 

@@ -170,14 +170,12 @@ void TcpChannelCore::ExpireLocked() {
 void TcpChannelCore::ReadLocked(const PendingCall* own, bool to_the_last_byte) {
   mutex_.unlock();
   std::string lost;
-  bool end = false;
   for (int i = 0; i < kReadsPerStep && lost.empty(); ++i) {
     const std::span<std::byte> room = reader_.Prepare();
     const ByteStream::Outcome read = stream_->Read(room);
     if (read.would_block) break;
     if (read.end || read.error != 0) {
-      end = read.end;
-      lost = end ? "the service closed the connection" : ErrorText(read.error);
+      lost = read.end ? "the service closed the connection" : ErrorText(read.error);
       break;
     }
     reader_.Commit(read.bytes);
@@ -191,7 +189,7 @@ void TcpChannelCore::ReadLocked(const PendingCall* own, bool to_the_last_byte) {
     if (!filled && !to_the_last_byte) break;
   }
   mutex_.lock();
-  if (!lost.empty()) DropConnectionLocked(lost, end && going_away_);
+  if (!lost.empty()) DropConnectionLocked(lost);
 }
 
 bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
@@ -201,6 +199,7 @@ bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
     MutexLock lock(mutex_);
     if (frame.header.kind == FrameKind::kGoAway) {
       going_away_ = true;
+      all_answered_ = CodeFromWire(frame.header.deadline_or_status) == Code::kClosed;
       return true;
     }
     call = TakeLocked(frame.header.request_id);
@@ -223,7 +222,7 @@ bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
   return true;
 }
 
-void TcpChannelCore::DropConnectionLocked(const std::string& why, bool in_order) {
+void TcpChannelCore::DropConnectionLocked(const std::string& why) {
   state_ = State::kIdle;  // keeps writers away
   while (writing_) quiet_.Wait(mutex_);
   stream_.reset();
@@ -233,13 +232,13 @@ void TcpChannelCore::DropConnectionLocked(const std::string& why, bool in_order)
   const uint64_t sent = sent_bytes_;
   // A frame that is partly sent cannot go over another connection; with none, the queue goes to the next one as it is.
   const bool keep_queue = sending_bytes_ == 0;
-  // After an orderly good-bye, what was not answered was not run.
-  const Status lost(in_order ? Code::kShuttingDown : Code::kConnectionLost, url_.ToString() + ": " + why);
+  const Status lost(all_answered_ ? Code::kShuttingDown : Code::kConnectionLost, url_.ToString() + ": " + why);
   const Status unsent(Code::kUnavailable, url_.ToString() + ": " + why + " before the call was sent");
   FailLocked([&](const PendingCall& call) -> const Status* {
     if (call.first_byte < sent) return &lost;
     return keep_queue ? nullptr : &unsent;
   });
+  all_answered_ = false;
   sent_bytes_ = 0;
   if (keep_queue) {
     queued_bytes_ -= sent;

@@ -32,7 +32,6 @@ class TcpServer final : public Server {
   explicit TcpServer(const ServerOptions& options) : core_(options) {
     for (int i = 0; i < std::max(options.io_threads, 1); ++i) {
       workers_.push_back(std::make_unique<Worker>(core_, i));
-      local_.push_back({workers_.back().get(), std::make_shared<LocalSink>(core_, workers_.back()->io())});
     }
   }
   ~TcpServer() override {
@@ -59,7 +58,9 @@ class TcpServer final : public Server {
   }
 
   std::shared_ptr<Channel> InProcessChannel() override {
-    return std::make_shared<rpc::InProcessChannel>(core_, local_);
+    std::vector<Worker*> workers;
+    for (auto& worker : workers_) workers.push_back(worker.get());
+    return MakeInProcessChannel(core_, workers);
   }
 
  protected:
@@ -79,11 +80,10 @@ class TcpServer final : public Server {
   Status Bind(const tcp::endpoint& endpoint, const std::string& text);
   asio::awaitable<void> Accept();
   // Runs `task` on every worker and waits for all of them.
-  void OnEachWorker(const std::function<void(LocalWorker&)>& task);
+  void OnEachWorker(const std::function<void(Worker&)>& task);
 
   ServerCore core_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<LocalWorker> local_;
   std::unique_ptr<tcp::acceptor> acceptor_;  // on workers_[0]
   obs::Counter* refused_ = &core_.registry.AddCounter("mmc_rpc_refused_connections_total",
                                                       "Connections turned away because too many are open.");
@@ -165,13 +165,13 @@ asio::awaitable<void> TcpServer::Accept() {
   }
 }
 
-void TcpServer::OnEachWorker(const std::function<void(LocalWorker&)>& task) {
+void TcpServer::OnEachWorker(const std::function<void(Worker&)>& task) {
   std::vector<std::future<void>> ended;
-  for (LocalWorker& local : local_) {
+  for (auto& worker : workers_) {
     auto done = std::make_shared<std::promise<void>>();
     ended.push_back(done->get_future());
-    local.worker->Post([&task, &local, done] {
-      task(local);
+    worker->Post([&task, &worker, done] {
+      task(*worker);
       done->set_value();
     });
   }
@@ -182,15 +182,15 @@ void TcpServer::Stop(TimePoint deadline) {
   if (stopped_ || !started_) return;
   stopped_ = true;
   core_.stopping.store(true);
-  OnEachWorker([this](LocalWorker& local) {
+  OnEachWorker([this](Worker& worker) {
     Error ignored;
-    if (acceptor_ && local.worker == workers_[0].get()) acceptor_->close(ignored);
-    for (const auto& connection : local.worker->Connections()) connection->GoAway();
+    if (acceptor_ && &worker == workers_[0].get()) acceptor_->close(ignored);
+    for (const auto& connection : worker.Connections()) connection->GoAway();
   });
   core_.calls.WaitEmpty(deadline);
-  OnEachWorker([](LocalWorker& local) {
-    local.sink->CancelAll(Status(Code::kShuttingDown, "the service stopped before the call ended"));
-    for (const auto& connection : local.worker->Connections()) connection->BeginClose();
+  OnEachWorker([](Worker& worker) {
+    worker.CancelLocal(Status(Code::kShuttingDown, "the service stopped before the call ended"));
+    for (const auto& connection : worker.Connections()) connection->BeginClose();
   });
   const TimePoint last = std::max(deadline, std::chrono::steady_clock::now()) + kUnwindGrace;
   const bool unwound = core_.calls.WaitEmpty(last) && core_.connections.WaitEmpty(last);

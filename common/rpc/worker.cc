@@ -60,6 +60,17 @@ void Worker::Add(std::shared_ptr<ServedConnection> connection) {
   connections_.emplace(key, std::move(connection));
 }
 
+void Worker::AddLocal(std::weak_ptr<CallSink> sink) {
+  std::erase_if(local_, [](const std::weak_ptr<CallSink>& old) { return old.expired(); });
+  local_.push_back(std::move(sink));
+}
+
+void Worker::CancelLocal(const Status& why) {
+  for (const auto& weak : local_) {
+    if (const auto sink = weak.lock()) sink->CancelAll(why);
+  }
+}
+
 std::vector<std::shared_ptr<ServedConnection>> Worker::Connections() const {
   std::vector<std::shared_ptr<ServedConnection>> out;
   out.reserve(connections_.size());

@@ -53,6 +53,10 @@ class Worker {
   void Remove(ServedConnection* connection) { connections_.erase(connection); }
   std::vector<std::shared_ptr<ServedConnection>> Connections() const;
 
+  // Calls from inside the process that run here; forgotten when the sink is gone.
+  void AddLocal(std::weak_ptr<CallSink> sink);
+  void CancelLocal(const Status& why);
+
   // The worker whose thread calls; null on other threads.
   static Worker* Current();
   const ServerCore& core() const { return core_; }
@@ -66,6 +70,7 @@ class Worker {
   asio::executor_work_guard<asio::io_context::executor_type> keep_{io_.get_executor()};
   std::vector<Messages> messages_;
   std::unordered_map<ServedConnection*, std::shared_ptr<ServedConnection>> connections_;
+  std::vector<std::weak_ptr<CallSink>> local_;
   std::thread thread_;
 };
 

@@ -420,10 +420,9 @@ TEST(RpcTcp, CallsThatACallerLeftBehindAreCancelled) {
   EXPECT_EQ(service.held_to_the_end, 0);
 }
 
-TEST(RpcTcp, CloseCompletesEverything) {
-  EchoService service;
-  ASSERT_TRUE(service.Start().ok());
-  const auto channel = service.Connect();
+TEST_P(RpcCall, CloseCompletesEverything) {
+  EchoService& service = service_;
+  const auto channel = Open();
   std::atomic<int> async_closed{0}, sync_closed{0};
   for (int i = 0; i < 8; ++i) {
     channel->CallAsync(kHold, Text(""), Soon(), [&](const Status& status, const auto&) {
@@ -446,11 +445,18 @@ TEST(RpcTcp, CloseCompletesEverything) {
   EXPECT_EQ(sync_closed, 4);
 }
 
-TEST(RpcTcp, TheLastShareMayGoInACallback) {
-  EchoService service;
-  ASSERT_TRUE(service.Start().ok());
+TEST_P(RpcCall, DroppingTheChannelCompletesWhatIsPending) {
+  auto channel = Open();
+  std::atomic<int> closed{0};
+  channel->CallAsync(kHold, Text(""), Soon(),
+                     [&](const Status& status, const auto&) { closed += status.code() == Code::kClosed ? 1 : 0; });
+  channel.reset();
+  EXPECT_EQ(closed, 1);
+}
+
+TEST_P(RpcCall, TheLastShareMayGoInACallback) {
   std::promise<void> gone;
-  auto channel = service.Connect();
+  auto channel = Open();
   Channel* raw = channel.get();
   raw->CallAsync(kEcho, Text(""), Soon(), [&gone, channel = std::move(channel)](const Status&, const auto&) mutable {
     channel->Close();
