@@ -84,9 +84,9 @@ std::vector<Command> ClusterCommands() {
   return {
       {.name = "nodes",
        .summary = "list the nodes of the pool",
-       .details = "--json: {\"nodes\": [{\"name\", \"state\", \"host\", \"endpoints\", "
-                  "\"capacity_bytes\", \"used_bytes\", "
-                  "\"objects\", \"silent_ms\"}]};\nstate is serving, suspect, dead or leaving.",
+       .details = "state is serving, suspect, dead or leaving. --json prints {\"nodes\": [...]},\n"
+                  "each node with name, state, host, endpoints, capacity_bytes, used_bytes,\n"
+                  "objects and silent_ms.",
        .max_operands = 0,
        .run = RunNodes},
       {.name = "status",
@@ -95,9 +95,8 @@ std::vector<Command> ClusterCommands() {
        .run = RunStatus},
       {.name = "top",
        .summary = "show rates and nodes, refreshing",
-       .details = "Refreshes the screen on a terminal; prints one block (or with --json one line) "
-                  "per interval elsewhere.\n"
-                  "Ctrl-C ends it, exit code 0.",
+       .details = "Refreshes the screen on a terminal; elsewhere prints one block, or with --json\n"
+                  "one line, per interval. Ctrl-C ends it, exit code 0.",
        .max_operands = 0,
        .flags = {{"interval", "TIME", "1s", "between two views"},
                  {"count", "N", "0", "views; 0: until Ctrl-C", 'n'}},

@@ -229,9 +229,9 @@ std::vector<Command> DataCommands() {
       {.name = "put",
        .operands = "KEY FILE|-",
        .summary = "store a file, or stdin, under KEY",
-       .details = "A key is 1 to 2048 bytes, a value 1 byte to 1 GiB. Values never change: a key "
-                  "that is there already keeps its\n"
-                  "value, and put exits 1 unless --exist-ok is given.",
+       .details = "A key is 1 to 2048 bytes, a value 1 byte to 1 GiB. Values never change: a key\n"
+                  "that is there already keeps its value, and put exits 1 unless --exist-ok is\n"
+                  "given.",
        .min_operands = 2,
        .max_operands = 2,
        .flags = {{"exist-ok", "", "", "a key that is there already is fine"}},
