@@ -1,0 +1,231 @@
+// The meta service per core, without sockets: allocator, table, eviction, and the methods in batches of 128 with their
+// protobuf decoding and encoding. Budgets (docs): exists and lookup >= 2 M keys/s, put start + commit >= 700 k objects/s,
+// <= 160 bytes per object beside the key at a million objects.
+#include <benchmark/benchmark.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "meta_service/ops/ops.h"
+#include "meta_service/state/meta_state.h"
+#include "proto/key_list.h"
+
+namespace mmc::meta {
+namespace {
+
+constexpr int kBatch = 128;
+constexpr uint64_t kObjects = 1'000'000;
+
+std::string Key(uint64_t i) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "model@%032llx", static_cast<unsigned long long>(i * 0x9E3779B97F4A7C15u));
+  return text;
+}
+
+// A state with one node, its acknowledgements, and the environment of the methods.
+struct Bench {
+  explicit Bench(uint64_t segment_bytes) : state(Options()), env{state, waiters, options, Clock::Real(), 1, {}} {
+    JoinSpec spec{.name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
+    node = state.Join(spec, Now())->node;
+    session = *state.OpenSession("bench", "h", 1, Now());
+  }
+  static StateOptions Options() {
+    StateOptions options;
+    options.lease = std::chrono::milliseconds(1);
+    options.max_feed_records = 1u << 22;
+    return options;
+  }
+  static TimePoint Now() { return Clock::Real().Now(); }
+
+  void Sync() {
+    for (bool more = true; more;) {
+      CatalogBatch batch;
+      const Status status = state.CatalogSync(node, 1, acked, {}, 1 << 16, &batch, Now());
+      if (!status.ok()) std::abort();
+      more = !batch.entries.empty();
+      if (more) acked = batch.entries.back().seq;
+    }
+  }
+  void Fill(uint64_t objects, uint64_t size) {
+    for (uint64_t i = 0; i < objects; i += kBatch) {
+      Put(i, kBatch, size);
+      if (i % (kBatch * 256) == 0) Sync();
+    }
+    Sync();
+  }
+  bool Put(uint64_t first, int n, uint64_t size) {
+    proto::PutStartRequest request;
+    request.set_session(session);
+    for (int i = 0; i < n; ++i) {
+      proto::AppendKey(Key(first + i), request.mutable_keys());
+      request.add_sizes(size);
+    }
+    return PutEncoded(request.SerializeAsString());
+  }
+  bool PutEncoded(const std::string& wire) {
+    proto::PutStartRequest request;
+    proto::PutStartReply reply;
+    if (!request.ParseFromString(wire) || !ops::PutStartNow(env, request, &reply).ok()) return false;
+    benchmark::DoNotOptimize(reply.SerializeAsString());
+    proto::PutCommitRequest commit;
+    commit.set_session(session);
+    *commit.mutable_grant() = reply.grant();
+    const std::string commit_wire = commit.SerializeAsString();
+    proto::PutCommitRequest parsed;
+    proto::PutCommitReply committed;
+    if (!parsed.ParseFromString(commit_wire) || !ops::PutCommit(env, parsed, &committed).ok()) return false;
+    benchmark::DoNotOptimize(committed.SerializeAsString());
+    return true;
+  }
+
+  MetaOptions options;
+  Waiters waiters;
+  MetaState state;
+  OpEnv env;
+  uint32_t node = 0;
+  uint64_t session = 0, acked = 0;
+};
+
+// Filled once: a million objects.
+Bench& Million() {
+  static Bench* bench = [] {
+    auto* made = new Bench(16_GiB);
+    made->Fill(kObjects, 4096);
+    return made;
+  }();
+  return *bench;
+}
+
+template <typename Request>
+std::vector<std::string> Batches(uint64_t session) {
+  std::mt19937_64 random(5);
+  std::vector<std::string> wires(1000);
+  for (std::string& wire : wires) {
+    Request request;
+    for (int i = 0; i < kBatch; ++i) proto::AppendKey(Key(random() % kObjects), request.mutable_keys());
+    if constexpr (requires { request.set_session(session); }) request.set_session(session);
+    wire = request.SerializeAsString();
+  }
+  return wires;
+}
+
+template <typename Request, typename Reply>
+void Run(benchmark::State& loop, Status (*op)(OpEnv&, const Request&, Reply*)) {
+  Bench& bench = Million();
+  const auto wires = Batches<Request>(bench.session);
+  size_t next = 0;
+  for (auto _ : loop) {
+    Request request;
+    Reply reply;
+    if (!request.ParseFromString(wires[next++ % wires.size()]) || !op(bench.env, request, &reply).ok()) {
+      loop.SkipWithError("the call failed");
+      break;
+    }
+    benchmark::DoNotOptimize(reply.SerializeAsString());
+  }
+  loop.SetItemsProcessed(loop.iterations() * kBatch);
+}
+
+void BM_Exists128(benchmark::State& loop) { Run(loop, &ops::Exists); }
+void BM_Lookup128(benchmark::State& loop) { Run(loop, &ops::Lookup); }
+void BM_LookupPrefix128(benchmark::State& loop) { Run(loop, &ops::LookupPrefix); }
+BENCHMARK(BM_Exists128);
+BENCHMARK(BM_Lookup128);
+BENCHMARK(BM_LookupPrefix128);
+
+// New keys all the time; the table grows from empty to a million objects, then starts again.
+void BM_PutStartCommit128(benchmark::State& loop) {
+  std::vector<std::string> wires;
+  std::unique_ptr<Bench> bench;
+  uint64_t at = kObjects;
+  for (auto _ : loop) {
+    if (at + kBatch > kObjects) {
+      loop.PauseTiming();
+      bench = std::make_unique<Bench>(16_GiB);
+      wires.clear();
+      for (uint64_t i = 0; i < kObjects; i += kBatch) {
+        proto::PutStartRequest request;
+        request.set_session(bench->session);
+        for (int k = 0; k < kBatch; ++k) {
+          proto::AppendKey(Key(i + k), request.mutable_keys());
+          request.add_sizes(4096);
+        }
+        wires.push_back(request.SerializeAsString());
+      }
+      at = 0;
+      loop.ResumeTiming();
+    }
+    if (!bench->PutEncoded(wires[at / kBatch])) loop.SkipWithError("the put failed");
+    at += kBatch;
+    if (at % (kBatch * 64) == 0) {
+      loop.PauseTiming();  // what the node does is not this core's work
+      bench->Sync();
+      loop.ResumeTiming();
+    }
+  }
+  loop.SetItemsProcessed(loop.iterations() * kBatch);
+}
+BENCHMARK(BM_PutStartCommit128);
+
+void BM_BytesPerObjectAtAMillion(benchmark::State& loop) {
+  Bench& bench = Million();
+  for (auto _ : loop) benchmark::DoNotOptimize(bench.state.MetadataBytes());
+  loop.counters["bytes_per_object"] = static_cast<double>(bench.state.MetadataBytes()) / kObjects;
+}
+BENCHMARK(BM_BytesPerObjectAtAMillion);
+
+// Evicts `range` objects of a million and puts as many back (not timed).
+void BM_Evict(benchmark::State& loop) {
+  Bench bench(16_GiB);
+  bench.Fill(kObjects, 4096);
+  uint64_t next = kObjects;
+  const uint64_t n = loop.range(0);
+  for (auto _ : loop) {
+    const uint64_t bytes = bench.state.EvictFrom(0, n * 4096, EvictCause::kBackground, 1 << 30, Bench::Now());
+    if (bytes != n * 4096) loop.SkipWithError("evicted another amount");
+    loop.PauseTiming();
+    bench.Sync();
+    for (uint64_t i = 0; i < n; i += kBatch, next += kBatch) bench.Put(next, std::min<uint64_t>(kBatch, n - i), 4096);
+    bench.Sync();
+    loop.ResumeTiming();
+  }
+  loop.SetItemsProcessed(loop.iterations() * n);
+}
+BENCHMARK(BM_Evict)->Arg(1)->Arg(128)->Arg(4096);
+
+void BM_AllocatorMixed(benchmark::State& loop) {
+  Allocator allocator(1u << 24);
+  std::mt19937 random(11);
+  std::vector<Extent> held(100'000);
+  for (Extent& extent : held) allocator.AllocateOne(1 + random() % 64, &extent);
+  for (auto _ : loop) {
+    Extent& extent = held[random() % held.size()];
+    allocator.Free(extent.block);
+    if (!allocator.AllocateOne(1 + random() % 64, &extent)) loop.SkipWithError("no hole");
+  }
+  loop.SetItemsProcessed(loop.iterations());
+}
+BENCHMARK(BM_AllocatorMixed);
+
+void BM_TableFind(benchmark::State& loop) {
+  ObjectTable table;
+  const uint64_t n = loop.range(0);
+  std::vector<std::string> keys;
+  for (uint64_t i = 0; i < n; ++i) {
+    keys.push_back(Key(i));
+    table.Insert(HashKey(keys.back()), Object::Make(keys.back(), 1, {}));
+  }
+  std::mt19937 random(13);
+  for (auto _ : loop) {
+    const std::string& key = keys[random() % n];
+    benchmark::DoNotOptimize(table.Find(HashKey(key), key));
+  }
+  loop.SetItemsProcessed(loop.iterations());
+}
+BENCHMARK(BM_TableFind)->Arg(1000)->Arg(1'000'000);
+
+}  // namespace
+}  // namespace mmc::meta
