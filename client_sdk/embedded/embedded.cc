@@ -79,8 +79,8 @@ Status StartPool(const EmbeddedOptions& options, EmbeddedPool* pool) {
   node.tcp_enable = false;
   node.shm_enable = options.transport == "shm";
   node.loopback_enable = options.transport == "loopback";
-  node.protocol = "shm";
-  node.transport = options.transport;
+  node.protocol = "host_shm";
+  node.transport = "shm";
   MMC_ASSIGN_OR_RETURN(pool->node, local::LocalService::Create(std::move(node), pool->meta->InProcessChannel()));
   return pool->node->Start();
 }

@@ -13,10 +13,8 @@ using std::chrono::milliseconds;
 constexpr uint64_t kLargestChunk = 256_MiB;
 constexpr uint64_t kSmallestChunk = 1_MiB;
 constexpr uint8_t kMaxFailedRounds = 3;
-// PutStart waits for room at the service. It is asked to answer well before the call's deadline, so that a full pool
-// is reported as such, and no grant is born whose answer nobody reads.
+// PutStart waits at the service for room or for another writer, until shortly before the deadline it is given.
 constexpr milliseconds kLongestWaitForRoom{5000};
-constexpr milliseconds kAnswerTime{2000};
 
 TimePoint Now() { return Clock::Real().Now(); }
 
@@ -36,25 +34,53 @@ PutBatch::PutBatch(Core& core, std::span<const PutItem> items, const PutOptions&
 }
 
 std::vector<Status> PutBatch::Run() {
-  const Items todo = Validate();
-  if (!todo.empty()) {
-    const uint64_t limit = ChunkBytes();
-    Items chunk;
-    uint64_t bytes = 0;
-    for (const uint32_t item : todo) {
-      const uint64_t item_bytes = sizes_[item] * std::max(1U, options_.replicas);
-      if (!chunk.empty() && bytes + item_bytes > limit) {
-        RunChunk(std::move(chunk));
-        chunk.clear();
-        bytes = 0;
+  std::vector<Items> chunks = MakeChunks(Validate());
+  Backoff backoff;
+  while (!chunks.empty()) {
+    std::vector<Items> left;
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      if (i > 0 && Now() >= last_start_) {
+        TimeIsUp(std::span(chunks).subspan(i), left);
+        break;
       }
-      chunk.push_back(item);
-      bytes += item_bytes;
+      // One that finds no room must not take the time of those behind it.
+      const Duration share = i + 1 < chunks.size() ? (deadline_ - Now()) / 4 : deadline_ - Now();
+      Items again = Round(chunks[i], share);
+      if (!again.empty()) left.push_back(std::move(again));
     }
-    RunChunk(std::move(chunk));
+    // The statuses of what is left say already why it is not there.
+    if (left.empty() || !core_.session->Pause(backoff.Next(), last_start_)) break;
+    chunks = std::move(left);
   }
   SettleDuplicates();
   return std::move(statuses_);
+}
+
+std::vector<PutBatch::Items> PutBatch::MakeChunks(const Items& items) {
+  std::vector<Items> chunks;
+  if (items.empty()) return chunks;
+  const uint64_t limit = ChunkBytes();
+  uint64_t bytes = limit + 1;
+  for (const uint32_t item : items) {
+    const uint64_t item_bytes = sizes_[item] * options_.replicas;
+    bytes += item_bytes;
+    if (bytes > limit) {
+      chunks.emplace_back();
+      bytes = item_bytes;
+    }
+    chunks.back().push_back(item);
+  }
+  return chunks;
+}
+
+void PutBatch::TimeIsUp(std::span<const Items> not_started, const std::vector<Items>& left) {
+  const Status why = left.empty() ? Status(Code::kDeadline, "the call's time was over before this item's turn")
+                                  : statuses_[left.back().front()];
+  for (const Items& items : not_started) {
+    for (const uint32_t item : items) {
+      if (statuses_[item].ok()) Settle(item, why);  // else it had its turn in the round before
+    }
+  }
 }
 
 PutBatch::Items PutBatch::Validate() {
@@ -106,31 +132,14 @@ uint64_t PutBatch::ChunkBytes() {
   return std::clamp(capacity / 8, kSmallestChunk, kLargestChunk);
 }
 
-void PutBatch::RunChunk(Items items) {
-  if (!late_.ok()) {
-    for (const uint32_t item : items) Settle(item, late_);
-    return;
-  }
-  Backoff backoff;
-  while (true) {
-    items = Round(items);
-    if (items.empty()) break;
-    // The statuses say already why these are not there.
-    if (!core_.session->Pause(backoff.Next(), last_start_)) break;
-  }
-  if (Now() >= last_start_) {
-    late_ = items.empty() ? Status(Code::kDeadline, "the call's time was over before this item's turn; it is not put")
-                          : statuses_[items.front()];
-  }
-}
-
-PutBatch::Items PutBatch::Round(const Items& items) {
+PutBatch::Items PutBatch::Round(const Items& items, Duration wait) {
   const auto opened = core_.session->current();
   std::vector<Granted> granted;
   Items again;
-  const Status started = Start(*opened, items, &granted, &again);
+  const Status started = Start(*opened, items, wait, &granted, &again);
   if (!started.ok()) {
     for (const uint32_t item : items) Settle(item, started);
+    if (started.recovery() == Recovery::kBackoff) return items;
     if (started.code() != Code::kSessionLost && started.recovery() != Recovery::kAskOutcome) return {};
     // A lost answer may have carried grants that nobody knows now. They end with the session.
     const Status renewed = started.code() == Code::kSessionLost ? core_.session->Reopen(*opened, deadline_)
@@ -144,7 +153,8 @@ PutBatch::Items PutBatch::Round(const Items& items) {
   return again;
 }
 
-Status PutBatch::Start(const OpenedSession& opened, const Items& items, std::vector<Granted>* granted, Items* again) {
+Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration wait, std::vector<Granted>* granted,
+                       Items* again) {
   proto::PutStartRequest request;
   request.set_session(opened.id);
   for (const uint32_t item : items) {
@@ -161,7 +171,7 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, std::vec
     }
   }
   proto::PutStartReply reply;
-  const TimePoint answer_by = std::min(deadline_, Now() + kLongestWaitForRoom + kAnswerTime);
+  const TimePoint answer_by = Now() + std::min<Duration>(wait, kLongestWaitForRoom);
   MMC_RETURN_IF_ERROR(
       core_.session->Call(proto::kPutStart, request, &reply, answer_by, OnLostAnswer::kReport));
   if (reply.status_size() != static_cast<int>(items.size()) || reply.grant_size() != reply.status_size()) {

@@ -38,10 +38,13 @@ class PutBatch {
   // Bytes put before they are committed: an eighth of the pool, so that a batch greater than the free space proceeds
   // by evicting what it wrote before, within limits that keep a round trip small beside the transfer.
   uint64_t ChunkBytes();
-  void RunChunk(Items items);
-  // One round for these; returns those to try again. Their statuses hold why.
-  Items Round(const Items& items);
-  Status Start(const OpenedSession& opened, const Items& items, std::vector<Granted>* granted, Items* again);
+  std::vector<Items> MakeChunks(const Items& items);
+  // For chunks whose turn does not come any more.
+  void TimeIsUp(std::span<const Items> not_started, const std::vector<Items>& left);
+  // One round for these, of which PutStart may take `wait`; returns those to try again. Their statuses hold why.
+  Items Round(const Items& items, Duration wait);
+  Status Start(const OpenedSession& opened, const Items& items, Duration wait, std::vector<Granted>* granted,
+               Items* again);
   void Transfer(const OpenedSession& opened, std::vector<Granted>& granted);
   // Commits what was written at least once, gives back the rest.
   void Finish(const OpenedSession& opened, std::vector<Granted>& granted, Items* again);
@@ -60,7 +63,6 @@ class PutBatch {
   const PutOptions& options_;
   const TimePoint deadline_;
   TimePoint last_start_;  // no new round after this: the rest of the time is for its transfer and its answer
-  Status late_;           // not OK: time is up, what was not started gets this
   std::vector<Status> statuses_;
   std::vector<uint64_t> sizes_;
   std::vector<uint8_t> failed_rounds_;             // rounds in which every replica of the item failed

@@ -115,6 +115,8 @@ Status Session::CallRaw(uint16_t method, const char* name, const google::protobu
         break;
       }
       case Recovery::kBackoff:
+        // No space, another writer: about the keys, not the service. The caller knows how long it makes sense to wait.
+        if (status.code() >= Code::kExists) return named;
         break;
     }
     if (!Pause(pause, deadline)) return named;

@@ -129,6 +129,13 @@ void TcpChannelCore::FailLocked(const std::function<const Status*(const PendingC
   }
 }
 
+void TcpChannelCore::LookAtGoingAwayLocked() {
+  if (!going_away_ || leader_ != Leader::kNone || pending_ > 0) return;
+  leader_ = Leader::kSync;
+  LookAtIdleLocked();
+  ReleaseLocked();
+}
+
 Status TcpChannelCore::Call(uint16_t method, const google::protobuf::MessageLite& request,
                             google::protobuf::MessageLite* reply, TimePoint deadline) {
   const TimePoint now = Now();
@@ -140,6 +147,7 @@ Status TcpChannelCore::Call(uint16_t method, const google::protobuf::MessageLite
   MMC_RETURN_IF_ERROR(BuildFrame(method, request, now, call.deadline, &frame));
   {
     MutexLock lock(mutex_);
+    LookAtGoingAwayLocked();
     MMC_RETURN_IF_ERROR(AdmitLocked());
     if (leader_ == Leader::kNone) {
       leader_ = Leader::kSync;
@@ -187,8 +195,9 @@ void TcpChannelCore::CallAsync(uint16_t method, const google::protobuf::MessageL
   Status status = BuildFrame(method, request, now, call->deadline, &frame);
   MutexLock lock(mutex_);
   StartBackgroundLocked();
-  if (status.ok()) status = AdmitLocked();
   const bool on_background = std::this_thread::get_id() == background_id_;
+  if (!on_background) LookAtGoingAwayLocked();
+  if (status.ok()) status = AdmitLocked();
   if (status.ok() && leader_ == Leader::kNone && pending_ == 0 && !on_background) {
     leader_ = Leader::kSync;
     LookAtIdleLocked();

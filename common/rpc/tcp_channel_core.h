@@ -94,6 +94,8 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   void DropConnectionLocked(const std::string& why) MMC_REQUIRES(mutex_);
   // An idle connection may have ended unseen: looks before a call is trusted to it. May take and release the lock.
   void LookAtIdleLocked() MMC_REQUIRES(mutex_);
+  // A service that said good-bye may be gone by now, and nobody reads while nothing is pending.
+  void LookAtGoingAwayLocked() MMC_REQUIRES(mutex_);
   // Without the lock: waits for the stream, polling it first for a moment. Returns the events that are there.
   short WaitForEvents(short events, TimePoint until);
   // Without the lock: one frame of the peer. False when the stream makes no sense any more.
