@@ -42,7 +42,6 @@ void Sizes(benchmark::internal::Benchmark* b) {
 
 BENCHMARK_CAPTURE(BM_Copy, memcpy, CopyMethod::kMemcpy)->Apply(Sizes);
 BENCHMARK_CAPTURE(BM_Copy, stream, CopyMethod::kStream)->Apply(Sizes);
-BENCHMARK_CAPTURE(BM_Copy, stream_pages, CopyMethod::kStreamPages)->Apply(Sizes);
 BENCHMARK_CAPTURE(BM_Copy, rep_movsb, CopyMethod::kRepMovsb)->Apply(Sizes);
 
 }  // namespace
