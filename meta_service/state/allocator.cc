@@ -57,9 +57,7 @@ uint32_t Allocator::NewDescriptor() {
     spare_ = slab_[index].next_free;
     return index;
   }
-  if (slab_.size() == slab_.capacity()) slab_.reserve(slab_.size() + slab_.size() / 4 + 64);
-  slab_.push_back({});
-  return static_cast<uint32_t>(slab_.size() - 1);
+  return slab_.Append();
 }
 
 void Allocator::DropDescriptor(uint32_t index) {

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace mmc::meta {
@@ -43,7 +44,7 @@ class Allocator {
   uint32_t used_units() const { return total_ - free_; }
   uint32_t used_blocks() const { return used_blocks_; }
   uint32_t holes() const { return holes_; }
-  uint64_t MetadataBytes() const { return slab_.capacity() * sizeof(Block) + sizeof(*this); }
+  uint64_t MetadataBytes() const { return slab_.bytes() + sizeof(*this); }
   // Walks everything; false when an invariant is broken.
   bool CheckInvariants() const;
 
@@ -60,6 +61,23 @@ class Allocator {
     uint32_t prev_free, next_free;  // of the free list; in an unused descriptor next_free links the spare ones
   };
   static_assert(sizeof(Block) == 24);
+
+  // Grows by a chunk at a time: no descriptor ever moves, so growing costs the same at every size.
+  class Slab {
+   public:
+    Block& operator[](uint32_t i) { return chunks_[i / kChunk][i % kChunk]; }
+    const Block& operator[](uint32_t i) const { return chunks_[i / kChunk][i % kChunk]; }
+    uint32_t Append() {
+      if (size_ % kChunk == 0) chunks_.push_back(std::make_unique<Block[]>(kChunk));
+      return size_++;
+    }
+    uint64_t bytes() const { return chunks_.size() * kChunk * sizeof(Block); }
+
+   private:
+    static constexpr uint32_t kChunk = 4096;
+    std::vector<std::unique_ptr<Block[]>> chunks_;
+    uint32_t size_ = 0;
+  };
 
   static int ClassOf(uint32_t units);         // of a hole of that size
   static int ClassThatFits(uint32_t units);   // the first class whose every hole fits
@@ -81,7 +99,7 @@ class Allocator {
   uint32_t level_bits_ = 0;
   std::array<uint8_t, kLevels> step_bits_{};
   std::array<uint32_t, kLevels * kSteps> heads_;
-  std::vector<Block> slab_;
+  Slab slab_;
 };
 
 }  // namespace mmc::meta

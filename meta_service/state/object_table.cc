@@ -44,7 +44,7 @@ void ObjectTable::Publish() {
 }
 
 void ObjectTable::Insert(uint64_t hash, Object* object) {
-  if ((size_ + 1) * 4 > (mask_ + 1) * 3) Grow();
+  if ((size_ + 1) * 8 > (mask_ + 1) * 7) Grow();  // 18..37 bytes of slots per object
   size_t i = Home(hash);
   while (slots_[i].object != nullptr) i = (i + 1) & mask_;
   slots_[i] = {hash, object};

@@ -2,3 +2,6 @@
 foreach(name allocator table put lease session membership eviction concurrency ops)
   mmc_test(meta_${name}_test SOURCES unit/meta_${name}_test.cc DEPS mmc_meta)
 endforeach()
+
+mmc_fuzz(meta_methods_fuzz SOURCES fuzz/meta_methods_fuzz.cc DEPS mmc_meta
+  SEEDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/seeds/meta_methods)

@@ -12,6 +12,7 @@
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "meta_service/meta_service.h"
+#include "meta_service/state/meta_state.h"
 #include "proto/key_list.h"
 #include "proto/methods.h"
 
@@ -554,6 +555,27 @@ TEST_F(MetaOps, StopEndsWaitingCalls) {
   EXPECT_TRUE(ended.ok() || ended.recovery() == Recovery::kReconnect || ended.code() == Code::kCancelled)
       << ended.ToString();
   EXPECT_FALSE(service_->ready());
+}
+
+TEST(MetaBackground, JobsFollowTheServicesClock) {
+  ManualClock clock;
+  MetaOptions options;
+  options.url.clear();
+  options.metrics_url.clear();
+  auto service = std::move(MetaService::Create(options, clock)).value();
+  ASSERT_TRUE(service->Start().ok());
+  FakeNode node(service->InProcessChannel(), "n", 2_MiB);
+  const auto state_of_node = [&] {
+    uint64_t version = 0;
+    return service->state().Directory(clock.Now(), &version).at(0).health;
+  };
+  clock.Advance(options.node_suspect);
+  service->RunBackgroundNow();
+  EXPECT_EQ(state_of_node(), NodeHealth::kSuspect);
+  clock.Advance(options.node_grace);
+  service->RunBackgroundNow();
+  EXPECT_EQ(state_of_node(), NodeHealth::kDead);
+  service->Stop(Clock::Real().Now() + 5s);
 }
 
 TEST(MetaServiceCreate, WrongOptionsAreRefused) {
