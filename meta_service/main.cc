@@ -42,8 +42,9 @@ class MetaDaemon final : public mmc::runtime::Daemon {
       MMC_RETURN_IF_ERROR(StartHttp(url));
       pages = WithPort(options_.metrics_url, http_->port());
     }
-    MMC_LOG(INFO) << "meta service " << MMC_VERSION << " at " << url << ", pages at " << pages << ", evicts above "
-                  << options_.evict_threshold_high << "% down to " << options_.evict_threshold_low << "%";
+    MMC_LOG(INFO) << "meta service " << MMC_VERSION << " at " << url << ", pages at " << pages
+                  << ", evicts above " << options_.evict_threshold_high << "% down to "
+                  << options_.evict_threshold_low << "%";
     return Status::Ok();
   }
 
@@ -55,8 +56,8 @@ class MetaDaemon final : public mmc::runtime::Daemon {
 
  private:
   Status StartHttp(const std::string& url) {
-    view_ = std::make_unique<mmc::meta::http::RpcPoolView>(service_->InProcessChannel(), service_->metrics(),
-                                                           [this] { return service_->ready(); });
+    view_ = std::make_unique<mmc::meta::http::RpcPoolView>(
+        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); });
     router_ = std::make_unique<mmc::meta::http::Router>(
         *view_, mmc::meta::http::PageInfo{.rpc_url = url, .version = MMC_VERSION});
     mmc::meta::http::HttpOptions http;
@@ -76,7 +77,8 @@ class MetaDaemon final : public mmc::runtime::Daemon {
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
   MetaOptions options = mmc::meta::MetaOptionsFrom(values);
   MMC_ASSIGN_OR_RETURN(auto service, MetaService::Create(options));
-  return std::unique_ptr<mmc::runtime::Daemon>(new MetaDaemon(std::move(options), std::move(service)));
+  return std::unique_ptr<mmc::runtime::Daemon>(
+      new MetaDaemon(std::move(options), std::move(service)));
 }
 
 }  // namespace

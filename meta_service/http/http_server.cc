@@ -38,19 +38,23 @@ constexpr size_t kDiscardBytes = 1 << 20;
 constexpr std::chrono::seconds kDiscardTime{1};
 
 int64_t UnixSeconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
 // What a request that does not parse is answered with.
 Response ParseFailure(error_code error) {
-  const int status = error == beast::http::error::header_limit || error == beast::http::error::buffer_overflow ? 431
-                     : error == beast::http::error::body_limit                                                   ? 413
-                                                                                                                  : 400;
-  const char* const what = status == 431 ? "the request's header is too long"
+  const int status =
+      error == beast::http::error::header_limit || error == beast::http::error::buffer_overflow
+          ? 431
+      : error == beast::http::error::body_limit ? 413
+                                                : 400;
+  const char* const what = status == 431   ? "the request's header is too long"
                            : status == 413 ? "the request's body is too long"
                                            : "this is not an HTTP request";
-  return ErrorResponse(status, Status(status == 400 ? Code::kMalformed : Code::kTooLarge, what), UnixSeconds());
+  return ErrorResponse(status, Status(status == 400 ? Code::kMalformed : Code::kTooLarge, what),
+                       UnixSeconds());
 }
 
 }  // namespace
@@ -71,7 +75,8 @@ struct HttpServer::Impl {
   asio::awaitable<void> Serve(std::shared_ptr<Session> session);
   asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer);
   // False: the connection is of no use any more.
-  asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head, bool keep_alive);
+  asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head,
+                               bool keep_alive);
   asio::awaitable<bool> Stream(Session& session, Response& response, Reply& head, bool chunked);
   asio::awaitable<bool> Write(Session& session, std::string_view bytes);
   asio::awaitable<void> Discard(Session& session, beast::flat_buffer& buffer);
@@ -94,9 +99,11 @@ Status HttpServer::Impl::Bind() {
   if (!url.ok()) return Status(Code::kConfig, options.url_key + ": " + url.status().message());
   error_code error;
   tcp::resolver resolver(context);
-  const auto found = resolver.resolve(url->host, std::to_string(url->port), tcp::resolver::passive, error);
+  const auto found =
+      resolver.resolve(url->host, std::to_string(url->port), tcp::resolver::passive, error);
   if (error || found.empty()) {
-    return Status(Code::kIo, options.url_key + " = " + options.url + ": the host is not known: " + error.message());
+    return Status(Code::kIo, options.url_key + " = " + options.url +
+                                 ": the host is not known: " + error.message());
   }
   const tcp::endpoint endpoint = found.begin()->endpoint();
   acceptor.open(endpoint.protocol(), error);
@@ -104,10 +111,12 @@ Status HttpServer::Impl::Bind() {
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error == asio::error::address_in_use) {
-    return Status(Code::kIo, "address " + options.url + " is in use by another process; stop that one or set " +
+    return Status(Code::kIo, "address " + options.url +
+                                 " is in use by another process; stop that one or set " +
                                  options.url_key + " to another port");
   }
-  if (error) return Status(Code::kIo, options.url_key + " = " + options.url + ": " + error.message());
+  if (error)
+    return Status(Code::kIo, options.url_key + " = " + options.url + ": " + error.message());
   port = acceptor.local_endpoint(error).port();
   return Status::Ok();
 }
@@ -139,7 +148,8 @@ void HttpServer::Impl::Forget(const std::shared_ptr<Session>& session) {
   changed.NotifyAll();
 }
 
-asio::awaitable<bool> HttpServer::Impl::ReadFirstBytes(Session& session, beast::flat_buffer& buffer) {
+asio::awaitable<bool> HttpServer::Impl::ReadFirstBytes(Session& session,
+                                                       beast::flat_buffer& buffer) {
   if (buffer.size() != 0) co_return true;  // of a request that came with the one before
   session.stream.expires_after(options.idle_timeout);
   auto [error, bytes] = co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
@@ -160,9 +170,11 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
     session->stream.expires_after(options.request_timeout);
     auto [error, bytes] = co_await beast::http::async_read(session->stream, buffer, parser, kAwait);
     const bool link_failed = error && error.category() == asio::error::get_system_category();
-    if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed) break;
+    if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed)
+      break;
     if (error) {
-      if (co_await Answer(*session, ParseFailure(error), 11, false, false)) co_await Discard(*session, buffer);
+      if (co_await Answer(*session, ParseFailure(error), 11, false, false))
+        co_await Discard(*session, buffer);
       break;
     }
     const auto& message = parser.get();
@@ -170,7 +182,8 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
                           .target = std::string(message.target()),
                           .unix_seconds = UnixSeconds()};
     const bool keep_alive = message.keep_alive() && !closing;
-    open = co_await Answer(*session, router.Handle(request), message.version(), request.method == "HEAD", keep_alive);
+    open = co_await Answer(*session, router.Handle(request), message.version(),
+                           request.method == "HEAD", keep_alive);
     open = open && keep_alive;
   }
   error_code ignored;
@@ -178,14 +191,16 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
   Forget(session);
 }
 
-// Closing with bytes unread resets the connection, and the peer may lose the answer that says why: take some first.
+// Closing with bytes unread resets the connection, and the peer may lose the answer that says why:
+// take some first.
 asio::awaitable<void> HttpServer::Impl::Discard(Session& session, beast::flat_buffer& buffer) {
   error_code ignored;
   session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
   session.stream.expires_after(kDiscardTime);
   for (size_t taken = 0; taken < kDiscardBytes;) {
     buffer.clear();
-    auto [error, bytes] = co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
+    auto [error, bytes] =
+        co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
     if (error) break;
     taken += bytes;
   }
@@ -198,8 +213,8 @@ asio::awaitable<bool> HttpServer::Impl::Write(Session& session, std::string_view
   co_return !error;
 }
 
-asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response response, unsigned version, bool head,
-                                               bool keep_alive) {
+asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response response,
+                                               unsigned version, bool head, bool keep_alive) {
   Reply reply;
   reply.version(version == 10 ? 10 : 11);
   reply.result(static_cast<unsigned>(response.status));
@@ -218,17 +233,20 @@ asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response respon
   session.stream.expires_after(options.write_timeout);
   beast::http::response_serializer<beast::http::string_body> serializer(reply);
   if (head) {
-    auto [error, bytes] = co_await beast::http::async_write_header(session.stream, serializer, kAwait);
+    auto [error, bytes] =
+        co_await beast::http::async_write_header(session.stream, serializer, kAwait);
     co_return !error && reply.keep_alive();
   }
   auto [error, bytes] = co_await beast::http::async_write(session.stream, serializer, kAwait);
   co_return !error;
 }
 
-asio::awaitable<bool> HttpServer::Impl::Stream(Session& session, Response& response, Reply& head, bool chunked) {
+asio::awaitable<bool> HttpServer::Impl::Stream(Session& session, Response& response, Reply& head,
+                                               bool chunked) {
   session.stream.expires_after(options.write_timeout);
   beast::http::response_serializer<beast::http::string_body> serializer(head);
-  auto [error, bytes] = co_await beast::http::async_write_header(session.stream, serializer, kAwait);
+  auto [error, bytes] =
+      co_await beast::http::async_write_header(session.stream, serializer, kAwait);
   if (error) co_return false;
   std::string piece = std::move(response.body);
   while (!piece.empty()) {
@@ -279,7 +297,8 @@ void HttpServer::Stop(TimePoint deadline) {
         if (session->idle) session->stream.close();
       });
     }
-    while (!impl.sessions.empty() && Clock::Real().Now() < deadline) impl.changed.WaitUntil(impl.mutex, deadline);
+    while (!impl.sessions.empty() && Clock::Real().Now() < deadline)
+      impl.changed.WaitUntil(impl.mutex, deadline);
   }
   impl.context.stop();
   for (std::thread& thread : impl.threads) thread.join();

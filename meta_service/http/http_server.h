@@ -1,7 +1,7 @@
 // HttpServer: HTTP/1.1 in front of a Router, with a limit on everything a stranger can send.
 //
-// Thread safety: Start and Stop from one thread, the rest from any. Ownership: owns its threads and connections; the
-// router must outlive it.
+// Thread safety: Start and Stop from one thread, the rest from any. Ownership: owns its threads and
+// connections; the router must outlive it.
 #pragma once
 
 #include <chrono>
@@ -16,10 +16,10 @@
 namespace mmc::meta::http {
 
 struct HttpOptions {
-  std::string url;                // "http://127.0.0.1:8000", "http://[::1]:0"; port 0: a free one
+  std::string url;  // "http://127.0.0.1:8000", "http://[::1]:0"; port 0: a free one
   std::string url_key = "ock.mmc.meta_service.metrics_url";  // named when the address is taken
   int threads = 2;
-  uint32_t max_connections = 256;      // more are closed as they come
+  uint32_t max_connections = 256;  // more are closed as they come
   uint32_t max_header_bytes = 16 << 10;
   uint32_t max_body_bytes = 64 << 10;
   std::chrono::milliseconds idle_timeout{60'000};     // between two requests of one connection

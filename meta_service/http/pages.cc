@@ -21,20 +21,29 @@ constexpr char kRole[] = "leader";    // of a pool with one meta service
 
 const char* MediumName(int medium) {
   switch (medium) {
-    case proto::MEDIUM_DRAM: return "dram";
-    case proto::MEDIUM_HBM: return "hbm";
-    case proto::MEDIUM_SSD: return "ssd";
-    default: return "unknown";
+    case proto::MEDIUM_DRAM:
+      return "dram";
+    case proto::MEDIUM_HBM:
+      return "hbm";
+    case proto::MEDIUM_SSD:
+      return "ssd";
+    default:
+      return "unknown";
   }
 }
 
 const char* StateName(int state) {
   switch (state) {
-    case proto::NODE_SERVING: return "serving";
-    case proto::NODE_SUSPECT: return "suspect";
-    case proto::NODE_DEAD: return "dead";
-    case proto::NODE_LEAVING: return "leaving";
-    default: return "unknown";
+    case proto::NODE_SERVING:
+      return "serving";
+    case proto::NODE_SUSPECT:
+      return "suspect";
+    case proto::NODE_DEAD:
+      return "dead";
+    case proto::NODE_LEAVING:
+      return "leaving";
+    default:
+      return "unknown";
   }
 }
 
@@ -52,7 +61,8 @@ Response Json(const json::value& value) {
 }
 
 Response Error(const PageContext& page, const Status& status) {
-  // A service that cannot answer now is not a wrong question: probes and scrapers must see it in the HTTP status.
+  // A service that cannot answer now is not a wrong question: probes and scrapers must see it in
+  // the HTTP status.
   const bool broken = status.recovery() != Recovery::kNone || status.code() == Code::kInternal;
   return ErrorResponse(broken ? 503 : 200, status, page.unix_seconds);
 }
@@ -75,7 +85,8 @@ std::vector<SegmentRow> Segments(const proto::ClusterStatusReply& cluster) {
       std::string name = PrintableKey(node.name()) + "-" + MediumName(segment.medium());
       int& nth = seen[static_cast<size_t>(segment.medium()) & 3];
       if (++nth > 1) name += "-" + std::to_string(nth);
-      rows.push_back({&node, &segment, i < node.used_bytes_size() ? node.used_bytes(i) : 0, std::move(name)});
+      rows.push_back(
+          {&node, &segment, i < node.used_bytes_size() ? node.used_bytes(i) : 0, std::move(name)});
     }
   }
   return rows;
@@ -129,7 +140,7 @@ Result<std::string> Param(const PageContext& page, std::string_view name) {
   return PercentDecode(*raw);
 }
 
-// ---- health -----------------------------------------------------------------------------------------------------
+// ---- health ----
 
 Response Metrics(const PageContext& page) {
   Response response = Text(page.pool.Metrics());
@@ -157,7 +168,8 @@ Response Role(const PageContext&) { return Text(std::string(kRole) + "\n"); }
 Response HaStatus(const PageContext& page) {
   proto::ClusterStatusReply cluster;
   if (const Status status = page.pool.Cluster(&cluster); !status.ok()) return Error(page, status);
-  return Text("ha=off role=" + std::string(kRole) + " term=" + std::to_string(cluster.term()) + "\n");
+  return Text("ha=off role=" + std::string(kRole) + " term=" + std::to_string(cluster.term()) +
+              "\n");
 }
 
 Response Leader(const PageContext& page) {
@@ -174,7 +186,8 @@ Response Summary(const PageContext& page) {
   for (const proto::Node& node : c.nodes()) serving += node.state() == proto::NODE_SERVING ? 1 : 0;
   const auto percent = [](uint64_t part, uint64_t whole) {
     char text[32];
-    std::snprintf(text, sizeof text, "%.1f%%", whole == 0 ? 0.0 : 100.0 * double(part) / double(whole));
+    std::snprintf(text, sizeof text, "%.1f%%",
+                  whole == 0 ? 0.0 : 100.0 * double(part) / double(whole));
     return std::string(text);
   };
   const auto number = [](uint64_t n) { return std::to_string(n); };
@@ -186,16 +199,19 @@ Response Summary(const PageContext& page) {
   line += ", mem=" + FormatBytes(c.used_bytes()) + " / " + FormatBytes(c.capacity_bytes()) + " (" +
           percent(c.used_bytes(), c.capacity_bytes()) + ")";
   line += ", keys=" + number(c.objects()) + ", value_bytes=" + number(c.value_bytes());
-  line += ", sessions=" + number(c.sessions()) + ", grants=" + number(c.grants()) + ", pins=" + number(c.pins());
+  line += ", sessions=" + number(c.sessions()) + ", grants=" + number(c.grants()) +
+          ", pins=" + number(c.pins());
   line += ", waiting_to_free_bytes=" + number(c.waiting_to_free_bytes());
-  line += ", puts=" + number(c.puts()) + ", gets=" + number(c.gets()) + ", removes=" + number(c.removes());
+  line += ", puts=" + number(c.puts()) + ", gets=" + number(c.gets()) +
+          ", removes=" + number(c.removes());
   line += ", hits=" + number(c.lookups_hit()) + ", misses=" + number(c.lookups_missed()) + " (" +
           percent(c.lookups_hit(), c.lookups_hit() + c.lookups_missed()) + " hit)";
-  line += ", evicted_keys=" + number(c.evicted_objects()) + ", evicted_bytes=" + number(c.evicted_bytes());
+  line += ", evicted_keys=" + number(c.evicted_objects()) +
+          ", evicted_bytes=" + number(c.evicted_bytes());
   return Text(line + "\n");
 }
 
-// ---- keys -------------------------------------------------------------------------------------------------------
+// ---- keys ----
 
 // Where one replica of a StatReply begins in its flat columns.
 struct ReplicaCursor {
@@ -203,9 +219,10 @@ struct ReplicaCursor {
   int extent = 0;
 };
 
-// The replicas of the key that the cursor stands at; moves it on. False: the columns do not fit together.
-bool ReplicasJson(const proto::StatReply& stat, const std::vector<SegmentRow>& rows, int key, ReplicaCursor* at,
-                  json::array* out) {
+// The replicas of the key that the cursor stands at; moves it on. False: the columns do not fit
+// together.
+bool ReplicasJson(const proto::StatReply& stat, const std::vector<SegmentRow>& rows, int key,
+                  ReplicaCursor* at, json::array* out) {
   const proto::ReplicaColumns& columns = stat.replicas();
   if (key >= columns.replica_counts_size()) return false;
   for (uint32_t r = 0; r < columns.replica_counts(key); ++r, ++at->replica) {
@@ -247,7 +264,8 @@ struct KeyAnswer {
 };
 
 // One answer per key, in order.
-Result<std::vector<KeyAnswer>> AskKeys(const PageContext& page, const std::vector<std::string>& keys) {
+Result<std::vector<KeyAnswer>> AskKeys(const PageContext& page,
+                                       const std::vector<std::string>& keys) {
   const std::vector<std::string_view> views(keys.begin(), keys.end());
   proto::StatReply stat;
   proto::ClusterStatusReply cluster;
@@ -262,11 +280,13 @@ Result<std::vector<KeyAnswer>> AskKeys(const PageContext& page, const std::vecto
   for (int i = 0; i < stat.status_size(); ++i) {
     KeyAnswer& answer = answers[static_cast<size_t>(i)];
     if (!ReplicasJson(stat, rows, i, &cursor, &answer.replicas)) {
-      return Status(Code::kInternal, "the meta service answered replica columns that do not fit together");
+      return Status(Code::kInternal,
+                    "the meta service answered replica columns that do not fit together");
     }
     const Code code = CodeFromWire(stat.status(i));
-    if (code != Code::kOk) answer.status = Status(code, "key " + PrintableKey(keys[static_cast<size_t>(i)]) + ": " +
-                                                            std::string(CodeMeaning(code)));
+    if (code != Code::kOk)
+      answer.status = Status(code, "key " + PrintableKey(keys[static_cast<size_t>(i)]) + ": " +
+                                       std::string(CodeMeaning(code)));
   }
   return answers;
 }
@@ -284,11 +304,13 @@ Response QueryKey(const PageContext& page) {
 Response BatchQueryKeys(const PageContext& page) {
   const std::string* raw = page.target.Find("keys");
   if (raw == nullptr || raw->empty()) {
-    return Error(page, Status(Code::kInvalidArgument, "parameter 'keys' is missing; write keys=a,b"));
+    return Error(page,
+                 Status(Code::kInvalidArgument, "parameter 'keys' is missing; write keys=a,b"));
   }
   const Result<std::vector<std::string>> keys = DecodeList(*raw);
   if (!keys.ok()) return Error(page, keys.status());
-  if (keys->empty()) return Error(page, Status(Code::kInvalidArgument, "parameter 'keys' names no key"));
+  if (keys->empty())
+    return Error(page, Status(Code::kInvalidArgument, "parameter 'keys' names no key"));
   Result<std::vector<KeyAnswer>> answers = AskKeys(page, *keys);
   if (!answers.ok()) return Error(page, answers.status());
   json::object data;
@@ -324,7 +346,8 @@ Response AllKeys(const PageContext& page) {
     if (!given.ok()) return Error(page, given.status());
     prefix = *given;
   }
-  const auto next = [&pool = page.pool, prefix, token = std::string(), last = false]() mutable -> Result<std::string> {
+  const auto next = [&pool = page.pool, prefix, token = std::string(),
+                     last = false]() mutable -> Result<std::string> {
     std::string lines;
     while (lines.empty() && !last) {
       MMC_ASSIGN_OR_RETURN(lines, KeyLines(pool, prefix, &token));
@@ -340,7 +363,7 @@ Response AllKeys(const PageContext& page) {
   return response;
 }
 
-// ---- segments ---------------------------------------------------------------------------------------------------
+// ---- segments ----
 
 Response AllSegments(const PageContext& page) {
   proto::ClusterStatusReply cluster;
@@ -367,7 +390,8 @@ Response WithSegment(const PageContext& page, Show show) {
   if (const Status status = page.pool.Cluster(&cluster); !status.ok()) return Error(page, status);
   const std::vector<SegmentRow> rows = Segments(cluster);
   const SegmentRow* const row = FindSegment(rows, *name);
-  if (row == nullptr) return Error(page, Status(Code::kNotFound, "no segment " + PrintableKey(*name)));
+  if (row == nullptr)
+    return Error(page, Status(Code::kNotFound, "no segment " + PrintableKey(*name)));
   return show(*row);
 }
 

@@ -1,6 +1,8 @@
-// PoolView: all that the pages know of the pool. RpcPoolView asks a meta service over a channel within the process.
+// PoolView: all that the pages know of the pool. RpcPoolView asks a meta service over a channel
+// within the process.
 //
-// Thread safety: all methods from any thread. Ownership: RpcPoolView shares its channel; the registry must outlive it.
+// Thread safety: all methods from any thread. Ownership: RpcPoolView shares its channel; the
+// registry must outlive it.
 #pragma once
 
 #include <functional>
@@ -29,7 +31,8 @@ class PoolView {
 
 class RpcPoolView final : public PoolView {
  public:
-  RpcPoolView(std::shared_ptr<rpc::Channel> channel, const obs::Registry& metrics, std::function<bool()> ready)
+  RpcPoolView(std::shared_ptr<rpc::Channel> channel, const obs::Registry& metrics,
+              std::function<bool()> ready)
       : channel_(std::move(channel)), metrics_(metrics), ready_(std::move(ready)) {}
 
   Status Cluster(proto::ClusterStatusReply* out) override;

@@ -9,14 +9,15 @@
 namespace mmc::meta::http {
 namespace {
 
-// Routes of the reference that this service does not have. A prefix, or the whole path.
+// Routes that clients of such pages know and this service does not have, with all below them.
 constexpr std::array<std::string_view, 5> kNotHere = {
     "/metadata", "/api/v1/drain_jobs", "/api/v1/remove_all", "/api/v1/analysis/alloc_free_latency",
     "/metrics/ptracer"};
 
 bool IsNotHere(std::string_view path) {
   return std::any_of(kNotHere.begin(), kNotHere.end(), [path](std::string_view route) {
-    return path.substr(0, route.size()) == route && (path.size() == route.size() || path[route.size()] == '/');
+    return path.substr(0, route.size()) == route &&
+           (path.size() == route.size() || path[route.size()] == '/');
   });
 }
 
@@ -25,7 +26,8 @@ bool IsNotHere(std::string_view path) {
 Response ErrorResponse(int http_status, const Status& status, int64_t unix_seconds) {
   boost::json::object body;
   body["success"] = false;
-  body["error_message"] = status.message().empty() ? std::string(CodeMeaning(status.code())) : status.message();
+  body["error_message"] =
+      status.message().empty() ? std::string(CodeMeaning(status.code())) : status.message();
   body["error_code"] = CodeName(status.code());
   body["timestamp"] = unix_seconds;
   Response response;

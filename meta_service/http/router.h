@@ -1,16 +1,19 @@
-// Router: which page answers which request. Requests and responses are plain values, so that every page can be tested,
-// and fuzzed, without a socket.
+// Router: which page answers which request. Requests and responses are plain values, so that every
+// page can be tested, and fuzzed, without a socket.
 //
-//   pages        /metrics /metrics/summary /health /ready /role /ha_status /leader /get_all_keys /query_key
-//                /batch_query_keys /get_all_segments /query_segment /get_segments_detail /api/v1/segments/status
-//                /api/v1/capacity/usage /api/v1/capacity/segment_remaining
-//   read only    another method than GET or HEAD answers 405
-//   not here     routes of the reference that change something, or that have nothing to show, answer 501
-//   errors       {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot answer (an unknown
-//                key or segment, a missing parameter) comes with HTTP 200, as drop-in scripts expect
-//   segments     "<node name>-<medium>"; "rank-<N>-<medium>" also names the node with id N
+//   pages      /metrics /metrics/summary /health /ready /role /ha_status /leader /get_all_keys
+//              /query_key /batch_query_keys /get_all_segments /query_segment
+//              /get_segments_detail /api/v1/segments/status /api/v1/capacity/usage
+//              /api/v1/capacity/segment_remaining
+//   read only  another method than GET or HEAD answers 405
+//   not here   routes that change something, or that have nothing to show, answer 501
+//   errors     {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot
+//              answer (an unknown key or segment, a missing parameter) comes with HTTP 200, as
+//              scripts written for such pages expect
+//   segments   "<node name>-<medium>"; "rank-<N>-<medium>" also names the node with id N
 //
-// Thread safety: Handle from any thread. Ownership: the view must outlive the router and the responses.
+// Thread safety: Handle from any thread. Ownership: the view must outlive the router and the
+// responses.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +37,8 @@ struct Response {
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
   bool allow_get = false;  // 405: send the Allow header
-  // When set, the body goes on with what this answers, piece by piece; an empty piece ends it. An error breaks the
-  // connection, so that the reader sees that the body is not complete.
+  // When set, the body goes on with what this answers, piece by piece; an empty piece ends it. An
+  // error breaks the connection, so that the reader sees that the body is not complete.
   std::function<Result<std::string>()> more;
 };
 
@@ -54,7 +57,8 @@ class Router {
   const PageInfo info_;
 };
 
-// The response of an error in the shape above. `http_status` 200 unless the request itself is wrong.
+// The response of an error in the shape above. `http_status` 200 unless the request itself is
+// wrong.
 Response ErrorResponse(int http_status, const Status& status, int64_t unix_seconds);
 
 }  // namespace mmc::meta::http

@@ -30,7 +30,8 @@ Result<std::string> PercentDecode(std::string_view text) {
     const int high = i + 2 < text.size() ? HexDigit(text[i + 1]) : -1;
     const int low = i + 2 < text.size() ? HexDigit(text[i + 2]) : -1;
     if (high < 0 || low < 0) {
-      return Status(Code::kInvalidArgument, "'%' must be followed by two hexadecimal digits; write % itself as %25");
+      return Status(Code::kInvalidArgument,
+                    "'%' must be followed by two hexadecimal digits; write % itself as %25");
     }
     out.push_back(static_cast<char>(high * 16 + low));
     i += 2;
@@ -54,11 +55,13 @@ Result<Target> ParseTarget(std::string_view text) {
     rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
     if (one.empty()) continue;
     if (out.params.size() == kMaxParams) {
-      return Status(Code::kInvalidArgument, "more than " + std::to_string(kMaxParams) + " parameters");
+      return Status(Code::kInvalidArgument,
+                    "more than " + std::to_string(kMaxParams) + " parameters");
     }
     const size_t equals = one.find('=');
     MMC_ASSIGN_OR_RETURN(std::string name, PercentDecode(one.substr(0, equals)));
-    out.params.emplace_back(std::move(name), equals == std::string_view::npos ? "" : one.substr(equals + 1));
+    out.params.emplace_back(std::move(name),
+                            equals == std::string_view::npos ? "" : one.substr(equals + 1));
   }
   return out;
 }

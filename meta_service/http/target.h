@@ -13,14 +13,15 @@
 namespace mmc::meta::http {
 
 struct Target {
-  std::string path;                                          // decoded
+  std::string path;                                         // decoded
   std::vector<std::pair<std::string, std::string>> params;  // names decoded, values as they came
-  const std::string* Find(std::string_view name) const;      // null: not there
+  const std::string* Find(std::string_view name) const;     // null: not there
 };
 
 inline constexpr size_t kMaxParams = 64;
 
-// Errors: kInvalidArgument (does not start with '/', wrong %-escape, more than kMaxParams parameters).
+// Errors: kInvalidArgument (does not start with '/', wrong %-escape, more than kMaxParams
+// parameters).
 Result<Target> ParseTarget(std::string_view text);
 
 // "%2F" -> "/". '+' stays as it is: keys are often base64. Errors: kInvalidArgument.

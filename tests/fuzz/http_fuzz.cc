@@ -1,5 +1,5 @@
-// Requests as strangers write them, into the pages over a made-up pool: "METHOD target". Answers must be whole: a known
-// HTTP status, JSON where it says JSON, and streams that end.
+// Requests as strangers write them, into the pages over a made-up pool: "METHOD target". Answers
+// must be whole: a known HTTP status, JSON where it says JSON, and streams that end.
 #include <boost/json.hpp>
 #include <cstdint>
 #include <cstdlib>
@@ -15,7 +15,8 @@ using namespace mmc::meta::http;
 FakePool& Pool() {
   static FakePool* const pool = [] {
     auto* made = new FakePool();
-    for (int i = 0; i < 1500; ++i) made->keys["key-" + std::to_string(i)] = 1 + static_cast<uint64_t>(i);
+    for (int i = 0; i < 1500; ++i)
+      made->keys["key-" + std::to_string(i)] = 1 + static_cast<uint64_t>(i);
     made->keys["a,b&c=d%\n\xff"] = 7;
     return made;
   }();
@@ -36,8 +37,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (space != std::string_view::npos) request.target = text.substr(space + 1);
   const Response response = router.Handle(request);
   switch (response.status) {
-    case 200: case 400: case 404: case 405: case 501: break;
-    default: Check(false);
+    case 200:
+    case 400:
+    case 404:
+    case 405:
+    case 501:
+      break;
+    default:
+      Check(false);
   }
   if (response.content_type == "application/json") boost::json::parse(response.body);
   if (response.more) {

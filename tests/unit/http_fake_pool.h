@@ -54,14 +54,16 @@ class FakePool final : public PoolView {
   Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
               proto::ListReply* out) override {
     if (!down.ok()) return down;
-    if (lists_left >= 0 && lists_left-- == 0) return Status(Code::kUnavailable, "gone in the middle");
+    if (lists_left >= 0 && lists_left-- == 0)
+      return Status(Code::kUnavailable, "gone in the middle");
     auto it = page_token.empty() ? keys.begin() : keys.upper_bound(page_token);
     uint32_t looked_at = 0;
     std::string last;
     // A page may be empty and not the last, as that of the meta service.
     for (; it != keys.end() && looked_at < limit; ++it, ++looked_at) {
       last = it->first;
-      if (it->first.compare(0, prefix.size(), prefix) == 0) proto::AppendKey(it->first, out->mutable_keys());
+      if (it->first.compare(0, prefix.size(), prefix) == 0)
+        proto::AppendKey(it->first, out->mutable_keys());
     }
     if (it != keys.end()) out->set_next_page_token(last);
     return Status::Ok();
@@ -76,7 +78,8 @@ class FakePool final : public PoolView {
   bool ready = true;
 
  private:
-  void AddNode(uint32_t id, const std::string& name, uint64_t size, uint64_t used, proto::NodeState state) {
+  void AddNode(uint32_t id, const std::string& name, uint64_t size, uint64_t used,
+               proto::NodeState state) {
     proto::Node* node = cluster_.add_nodes();
     node->set_id(id);
     node->set_name(name);

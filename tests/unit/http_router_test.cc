@@ -139,9 +139,12 @@ TEST_F(HttpRouterTest, SegmentsByName) {
   EXPECT_EQ(Get("/get_all_segments").body, "alpha:7000-dram\nbeta-dram\n");
   EXPECT_EQ(Get("/query_segment?segment=alpha:7000-dram").body,
             "alpha:7000-dram\nUsed(bytes): 41943040\nCapacity(bytes) : 104857600\n");
-  EXPECT_EQ(Get("/query_segment?segment=rank-2-dram").body, "beta-dram\nUsed(bytes): 0\nCapacity(bytes) : 209715200\n");
-  for (const char* wrong : {"rank-3-dram", "rank-2-hbm", "rank-2", "rank--dram", "rank-2-dramx", "gamma"}) {
-    EXPECT_EQ(GetJson(std::string("/query_segment?segment=") + wrong).at("error_code"), "NOT_FOUND") << wrong;
+  EXPECT_EQ(Get("/query_segment?segment=rank-2-dram").body,
+            "beta-dram\nUsed(bytes): 0\nCapacity(bytes) : 209715200\n");
+  for (const char* wrong :
+       {"rank-3-dram", "rank-2-hbm", "rank-2", "rank--dram", "rank-2-dramx", "gamma"}) {
+    EXPECT_EQ(GetJson(std::string("/query_segment?segment=") + wrong).at("error_code"), "NOT_FOUND")
+        << wrong;
   }
   EXPECT_EQ(GetJson("/query_segment").at("error_code"), "INVALID_ARGUMENT");
   EXPECT_EQ(GetJson("/api/v1/segments/status?segment=beta-dram").at("status"), "suspect");
@@ -167,15 +170,17 @@ TEST_F(HttpRouterTest, OnlyReadsOnlyPagesThatAreThere) {
     EXPECT_EQ(json::parse(response.body).at("success"), false);
   }
   EXPECT_EQ(Get("/health", "HEAD").status, 200);
-  for (const char* target : {"/metadata?key=a", "/api/v1/drain_jobs", "/api/v1/drain_jobs/query?job_id=1",
-                             "/metrics/ptracer", "/api/v1/analysis/alloc_free_latency", "/api/v1/remove_all"}) {
+  for (const char* target :
+       {"/metadata?key=a", "/api/v1/drain_jobs", "/api/v1/drain_jobs/query?job_id=1",
+        "/metrics/ptracer", "/api/v1/analysis/alloc_free_latency", "/api/v1/remove_all"}) {
     for (const char* method : {"GET", "PUT", "POST", "DELETE"}) {
       const Response response = Get(target, method);
       EXPECT_EQ(response.status, 501) << target;
       EXPECT_EQ(json::parse(response.body).at("error_code"), "UNSUPPORTED");
     }
   }
-  for (const char* target : {"/", "/metric", "/metrics/", "/metadatax", "/query_key/x", "/%2e%2e/etc/passwd"}) {
+  for (const char* target :
+       {"/", "/metric", "/metrics/", "/metadatax", "/query_key/x", "/%2e%2e/etc/passwd"}) {
     EXPECT_EQ(Get(target).status, 404) << target;
   }
   for (const char* target : {"", "health", "*", "http://x/health", "/%", "/health%4", "/a?%gg=1"}) {
@@ -188,9 +193,10 @@ TEST_F(HttpRouterTest, OnlyReadsOnlyPagesThatAreThere) {
 
 TEST_F(HttpRouterTest, AServiceThatCannotAnswerShowsInTheHttpStatus) {
   pool_.down = Status(Code::kShuttingDown, "drains");
-  for (const char* target : {"/query_key?key=a", "/batch_query_keys?keys=a", "/get_all_keys", "/get_all_segments",
-                             "/query_segment?segment=a", "/get_segments_detail", "/api/v1/capacity/usage",
-                             "/api/v1/capacity/segment_remaining", "/metrics/summary", "/leader", "/ha_status"}) {
+  for (const char* target :
+       {"/query_key?key=a", "/batch_query_keys?keys=a", "/get_all_keys", "/get_all_segments",
+        "/query_segment?segment=a", "/get_segments_detail", "/api/v1/capacity/usage",
+        "/api/v1/capacity/segment_remaining", "/metrics/summary", "/leader", "/ha_status"}) {
     const Response response = Get(target);
     EXPECT_EQ(response.status, 503) << target;
     EXPECT_EQ(json::parse(response.body).at("error_code"), "SHUTTING_DOWN");
@@ -207,7 +213,8 @@ TEST(TargetTest, DecodesAndRefuses) {
   EXPECT_EQ(*target->Find(""), "z");
   EXPECT_EQ(target->Find("part"), nullptr);
   EXPECT_EQ(*PercentDecode("a+b%00c"), std::string("a+b\0c", 5));
-  for (const char* wrong : {"%", "%1", "%g1", "%1g", "abc%"}) EXPECT_FALSE(PercentDecode(wrong).ok()) << wrong;
+  for (const char* wrong : {"%", "%1", "%g1", "%1g", "abc%"})
+    EXPECT_FALSE(PercentDecode(wrong).ok()) << wrong;
   std::string all;
   for (int c = 0; c < 256; ++c) all.push_back(static_cast<char>(c));
   EXPECT_EQ(*PercentDecode(PrintableKey(all)), all);

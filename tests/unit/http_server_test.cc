@@ -1,5 +1,7 @@
 // Goal: the HTTP server speaks HTTP/1.1 to those who do, and survives those who do not.
 // Method: raw bytes over real sockets of the loopback.
+#include "meta_service/http/http_server.h"
+
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +13,6 @@
 #include <cstring>
 #include <thread>
 
-#include "meta_service/http/http_server.h"
 #include "tests/unit/http_fake_pool.h"
 
 namespace mmc::meta::http {
@@ -24,7 +25,8 @@ TimePoint Soon() { return Clock::Real().Now() + std::chrono::seconds(30); }
 
 class Socket {
  public:
-  explicit Socket(uint16_t port, bool v6 = false) : fd_(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)) {
+  explicit Socket(uint16_t port, bool v6 = false)
+      : fd_(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)) {
     if (v6) {
       sockaddr_in6 address{};
       address.sin6_family = AF_INET6;
@@ -66,7 +68,8 @@ class Socket {
       if (!ReadSome()) return std::move(text_);
     }
     size_t need = end + 4;
-    if (const size_t at = text_.find("Content-Length: "); !head && at != std::string::npos && at < end) {
+    if (const size_t at = text_.find("Content-Length: ");
+        !head && at != std::string::npos && at < end) {
       need += std::stoul(text_.substr(at + 16));
     }
     while (text_.size() < need && ReadSome()) {
@@ -136,7 +139,8 @@ TEST_F(HttpServerTest, AnswersAndKeepsTheConnection) {
 TEST_F(HttpServerTest, AnswersRequestsThatCameTogetherInOrder) {
   Start();
   Socket socket(server_->port());
-  ASSERT_TRUE(socket.Send("GET /role HTTP/1.1\r\nHost: x\r\n\r\nGET /ready HTTP/1.1\r\nHost: x\r\n\r\n"));
+  ASSERT_TRUE(
+      socket.Send("GET /role HTTP/1.1\r\nHost: x\r\n\r\nGET /ready HTTP/1.1\r\nHost: x\r\n\r\n"));
   EXPECT_THAT(socket.ReadResponse(), HasSubstr("leader\n"));
   EXPECT_THAT(socket.ReadResponse(), HasSubstr("ready\n"));
 }
@@ -148,7 +152,8 @@ TEST_F(HttpServerTest, HeadHasTheLengthAndNoBody) {
   const std::string response = socket.ReadResponse(true);
   EXPECT_THAT(response, HasSubstr("Content-Length: 7\r\n"));
   EXPECT_EQ(response.find("leader"), std::string::npos);
-  ASSERT_TRUE(socket.Send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"));  // and the connection is in step
+  ASSERT_TRUE(
+      socket.Send("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"));  // and the connection is in step
   EXPECT_THAT(socket.ReadResponse(), HasSubstr("\r\n\r\nready\n"));
 }
 
@@ -173,7 +178,8 @@ TEST_F(HttpServerTest, StreamsAllKeysInChunks) {
     expected += key + "\n";
   }
   Start();
-  const std::string chunked = Ask("GET /get_all_keys HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string chunked =
+      Ask("GET /get_all_keys HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(chunked, HasSubstr("Transfer-Encoding: chunked\r\n"));
   EXPECT_EQ(Dechunk(chunked), expected);
   const std::string old = Ask("GET /get_all_keys HTTP/1.0\r\n\r\n");
@@ -193,29 +199,38 @@ TEST_F(HttpServerTest, AStreamThatBreaksOffHasNoLastChunk) {
 TEST_F(HttpServerTest, RefusesWhatIsNotHttp) {
   Start();
   for (const std::string& bytes :
-       {std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 9), std::string("MMC1\0\0\0\0\0\0\0\0\r\n\r\n", 16),
-        std::string("GET\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"), std::string("GET / HTTP/1.1\r\nbad header\r\n\r\n"),
+       {std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 9),
+        std::string("MMC1\0\0\0\0\0\0\0\0\r\n\r\n", 16), std::string("GET\r\n\r\n"),
+        std::string("GET / HTTP/9.9\r\n\r\n"), std::string("GET / HTTP/1.1\r\nbad header\r\n\r\n"),
         std::string("GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n"), std::string(3000, '\0')}) {
     EXPECT_THAT(Ask(bytes), StartsWith("HTTP/1.1 400 Bad Request\r\n"));
   }
-  EXPECT_THAT(Ask("GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), StartsWith("HTTP/1.1 404 "));
-  EXPECT_THAT(Ask("DELETE /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), HasSubstr("Allow: GET, HEAD\r\n"));
+  EXPECT_THAT(Ask("GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+              StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(Ask("DELETE /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+              HasSubstr("Allow: GET, HEAD\r\n"));
 }
 
 TEST_F(HttpServerTest, RefusesWhatIsTooLong) {
   Start();
-  const std::string long_target = "GET /query_key?key=" + std::string(20'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n";
+  const std::string long_target =
+      "GET /query_key?key=" + std::string(20'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n";
   EXPECT_THAT(Ask(long_target), StartsWith("HTTP/1.1 431 "));
-  const std::string long_header = "GET /role HTTP/1.1\r\nX: " + std::string(20'000, 'a') + "\r\n\r\n";
+  const std::string long_header =
+      "GET /role HTTP/1.1\r\nX: " + std::string(20'000, 'a') + "\r\n\r\n";
   EXPECT_THAT(Ask(long_header), StartsWith("HTTP/1.1 431 "));
-  EXPECT_THAT(Ask("POST /role HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + std::string(500'000, 'b')),
+  EXPECT_THAT(Ask("POST /role HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" +
+                  std::string(500'000, 'b')),
               StartsWith("HTTP/1.1 413 "));
-  const std::string fits = "GET /query_key?key=" + std::string(6'000, 'a') + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  const std::string fits = "GET /query_key?key=" + std::string(6'000, 'a') +
+                           " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
   EXPECT_THAT(Ask(fits), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(Ask("POST /role HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n"), StartsWith("HTTP/1.1 413 "));
-  EXPECT_THAT(Ask("POST /role HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 65536\r\n\r\n" +
-                  std::string(65'536, 'b')),
-              StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(Ask("POST /role HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n"),
+              StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(
+      Ask("POST /role HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 65536\r\n\r\n" +
+          std::string(65'536, 'b')),
+      StartsWith("HTTP/1.1 405 "));
 }
 
 TEST_F(HttpServerTest, ClosesOnThoseWhoDawdle) {
@@ -233,7 +248,8 @@ TEST_F(HttpServerTest, ClosesOnThoseWhoDawdle) {
 }
 
 TEST_F(HttpServerTest, ClosesOnThoseWhoDoNotRead) {
-  for (int i = 0; i < 200'000; ++i) pool_.keys["key-" + std::string(90, 'k') + std::to_string(1'000'000 + i)] = 1;
+  for (int i = 0; i < 200'000; ++i)
+    pool_.keys["key-" + std::string(90, 'k') + std::to_string(1'000'000 + i)] = 1;
   HttpOptions options;
   options.write_timeout = std::chrono::milliseconds(100);
   Start(options);
@@ -283,7 +299,8 @@ TEST_F(HttpServerTest, ServesIpv6) {
   HttpOptions options;
   options.url = "http://[::1]:0";
   server_ = std::make_unique<HttpServer>(options, router_);
-  if (const Status status = server_->Start(); !status.ok()) GTEST_SKIP() << "no IPv6 here: " << status.ToString();
+  if (const Status status = server_->Start(); !status.ok())
+    GTEST_SKIP() << "no IPv6 here: " << status.ToString();
   Socket socket(server_->port(), true);
   ASSERT_TRUE(socket.connected());
   ASSERT_TRUE(socket.Send("GET /role HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));

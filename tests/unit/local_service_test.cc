@@ -1,5 +1,8 @@
 // Goal: a node keeps the promises of local_service.h towards writers, readers and the meta service.
-// Method: a real meta service and real local services in this process; bytes move over real shm and tcp links.
+// Method: a real meta service and real local services in this process; bytes move over real shm and
+// tcp links.
+#include "local_service/local_service.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -10,7 +13,6 @@
 
 #include "fabric/transport.h"
 #include "local_service/catalog_reader.h"
-#include "local_service/local_service.h"
 #include "local_service/meta_agent.h"
 #include "meta_service/meta_service.h"
 #include "proto/key_list.h"
@@ -34,7 +36,8 @@ struct Place {
 
 std::string Value(size_t bytes, uint64_t seed) {
   std::string value(bytes, '\0');
-  for (size_t i = 0; i < bytes; ++i) value[i] = static_cast<char>((i * 2654435761u + seed * 40503u) >> 7);
+  for (size_t i = 0; i < bytes; ++i)
+    value[i] = static_cast<char>((i * 2654435761u + seed * 40503u) >> 7);
   return value;
 }
 
@@ -42,8 +45,8 @@ std::string Value(size_t bytes, uint64_t seed) {
 class FlakyChannel final : public rpc::Channel {
  public:
   explicit FlakyChannel(std::shared_ptr<rpc::Channel> inner) : inner_(std::move(inner)) {}
-  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
-                 TimePoint deadline) override {
+  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request,
+                 google::protobuf::MessageLite* reply, TimePoint deadline) override {
     return inner_->CallRaw(method, request, reply, deadline);
   }
   void CallRawAsync(uint16_t method, const google::protobuf::MessageLite& request,
@@ -52,9 +55,10 @@ class FlakyChannel final : public rpc::Channel {
     const bool cut = broken;
     if (cut) ++cut_calls;
     // The request arrives, the answer does not.
-    inner_->CallRawAsync(method, request, reply, deadline, [cut, done = std::move(done)](Status status) {
-      done(cut ? Status(Code::kConnectionLost) : std::move(status));
-    });
+    inner_->CallRawAsync(method, request, reply, deadline,
+                         [cut, done = std::move(done)](Status status) {
+                           done(cut ? Status(Code::kConnectionLost) : std::move(status));
+                         });
   }
   void Close() override { inner_->Close(); }
   uint64_t connection_epoch() const override { return inner_->connection_epoch(); }
@@ -100,7 +104,8 @@ class LocalServiceTest : public testing::Test {
     options.join_timeout = std::chrono::seconds(30);
     return options;
   }
-  std::unique_ptr<LocalService> StartNode(const LocalOptions& options, std::shared_ptr<rpc::Channel> channel) {
+  std::unique_ptr<LocalService> StartNode(const LocalOptions& options,
+                                          std::shared_ptr<rpc::Channel> channel) {
     Result<std::unique_ptr<LocalService>> node = LocalService::Create(options, std::move(channel));
     EXPECT_TRUE(node.ok()) << node.status().ToString();
     const Status status = (*node)->Start();
@@ -116,8 +121,8 @@ class LocalServiceTest : public testing::Test {
     EXPECT_TRUE(rpc_->Call(proto::kOpenSession, request, &reply, Soon()).ok());
     return reply.session();
   }
-  static std::shared_ptr<fabric::Link> Connect(const LocalService& node, const std::string& transport,
-                                               uint64_t session) {
+  static std::shared_ptr<fabric::Link> Connect(const LocalService& node,
+                                               const std::string& transport, uint64_t session) {
     for (const fabric::Endpoint& endpoint : node.endpoints()) {
       if (endpoint.transport != transport) continue;
       fabric::LinkOptions options;
@@ -148,7 +153,8 @@ class LocalServiceTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.ToString();
     if (reply.status_size() != 1 || reply.status(0) != 0) {
       ADD_FAILURE() << "no grant for " << key << ": "
-                    << (reply.status_size() == 1 ? CodeName(CodeFromWire(reply.status(0))) : "no row");
+                    << (reply.status_size() == 1 ? CodeName(CodeFromWire(reply.status(0)))
+                                                 : "no row");
       return {};
     }
     Place place = PlaceOf(reply.replicas());
@@ -201,7 +207,8 @@ class LocalServiceTest : public testing::Test {
     const TimePoint deadline = Soon();
     while (Clock::Real().Now() < deadline) {
       proto::ClusterStatusReply reply;
-      const Status status = rpc_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply, deadline);
+      const Status status =
+          rpc_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply, deadline);
       if (!status.ok()) return ::testing::AssertionFailure() << status.ToString();
       if (holds(reply)) return ::testing::AssertionSuccess();
       std::this_thread::yield();
@@ -261,7 +268,8 @@ TEST_F(LocalServiceTest, ForgetsWhatIsRemoved) {
   EXPECT_EQ(node->stats().objects, 1u);
 }
 
-class LocalServiceFenceTest : public LocalServiceTest, public testing::WithParamInterface<const char*> {};
+class LocalServiceFenceTest : public LocalServiceTest,
+                              public testing::WithParamInterface<const char*> {};
 
 TEST_P(LocalServiceFenceTest, AFencedSessionWritesNoMore) {
   const auto node = StartNode();
@@ -299,7 +307,9 @@ TEST_F(LocalServiceTest, LeavesWithNothingLeftBehind) {
   node->Stop(Soon());
   Place place;
   EXPECT_EQ(Lookup("a", &place), Code::kNotFound);
-  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 0 && s.objects() == 0; }));
+  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) {
+    return s.capacity_bytes() == 0 && s.objects() == 0;
+  }));
   node->Stop(Soon());
   node.reset();
   EXPECT_NE(access(catalog.c_str(), F_OK), 0);
@@ -356,7 +366,8 @@ TEST_F(LocalServiceTest, JoinsAsANewNodeWhenTheMetaServiceHasForgottenIt) {
   for (const char* transport : {"tcp", "shm"}) {
     const auto link = Connect(*node, transport, session_);
     ASSERT_NE(link, nullptr);
-    EXPECT_EQ(Move(*link, Direction::kRead, place, buffer.data()).code(), Code::kStaleRegion) << transport;
+    EXPECT_EQ(Move(*link, Direction::kRead, place, buffer.data()).code(), Code::kStaleRegion)
+        << transport;
     Put(std::string("new ") + transport, Value(9000, 3), *link);
     ExpectReads(std::string("new ") + transport, Value(9000, 3), *link);
   }
@@ -381,7 +392,8 @@ TEST_F(LocalServiceTest, SeveralWithoutANameLiveSideBySide) {
   const auto a = StartNode(options, TcpChannel());
   const auto b = StartNode(options, TcpChannel());
   EXPECT_NE(a->name(), b->name());
-  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 16u << 20; }));
+  EXPECT_TRUE(
+      Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 16u << 20; }));
 }
 
 TEST_F(LocalServiceTest, ATakenDataPortIsAnErrorOnlyWhenItWasAskedFor) {
