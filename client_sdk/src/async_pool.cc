@@ -1,4 +1,5 @@
 #include "client_sdk/src/async_pool.h"
+#include "common/base/thread.h"
 
 namespace mmc::client {
 
@@ -10,7 +11,7 @@ Status AsyncPool::Submit(std::function<void()> job) {
   }
   queue_.push_back(std::move(job));
   if (queue_.size() > static_cast<size_t>(idle_) && threads_.size() < static_cast<size_t>(max_threads_)) {
-    threads_.emplace_back([this] { Run(); });
+    threads_.push_back(StartThread([this] { Run(); }));
   }
   wake_.NotifyOne();
   return Status::Ok();

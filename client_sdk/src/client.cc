@@ -17,6 +17,9 @@ Status CheckOptions(const ClientOptions& options) {
   const auto wrong = [](const std::string& what) { return Status(Code::kInvalidArgument, "client options: " + what); };
   if (options.timeout.count() <= 0) return wrong("timeout must be positive");
   if (options.connect_retry.count() < 0 || options.lease.count() < 0) return wrong("a time is negative");
+  if (std::max({options.timeout, options.connect_retry, options.lease}) > client::kLongestTime) {
+    return wrong("a time is over a year");
+  }
   if (options.tcp_connections < 1 || options.tcp_connections > 64) return wrong("tcp_connections must be 1 to 64");
   if (options.copy_threads < 0 || options.copy_threads > 64) return wrong("copy_threads must be 0 to 64");
   if (options.async_threads < 1 || options.async_threads > 64) return wrong("async_threads must be 1 to 64");

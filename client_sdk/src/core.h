@@ -3,7 +3,9 @@
 // Thread safety: all members are themselves safe from any thread. Ownership: shared by the client and its running calls.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +17,9 @@
 #include "common/base/limits.h"
 
 namespace mmc::client {
+
+// Longer times make no difference, and would overflow as nanoseconds.
+inline constexpr std::chrono::milliseconds kLongestTime = std::chrono::hours(24 * 365);
 
 struct Counters {
   std::atomic<uint64_t> put_bytes{0}, get_bytes{0}, shm_bytes{0}, tcp_bytes{0};
@@ -28,7 +33,7 @@ struct Core {
   Counters counters;
 
   TimePoint DeadlineFor(std::chrono::milliseconds timeout) const {
-    return Clock::Real().Now() + (timeout.count() > 0 ? timeout : options.timeout);
+    return Clock::Real().Now() + std::min(timeout.count() > 0 ? timeout : options.timeout, kLongestTime);
   }
 };
 

@@ -133,7 +133,7 @@ Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
   if (reply.status_size() != n || reply.size_size() != n || reply.generation_size() != n) {
     return Status(Code::kMalformed, "reply to Lookup: not one status, size and generation per key");
   }
-  if (reply.directory_version() > core_.session->directory()->version) {
+  if (reply.directory_version() != core_.session->directory()->version) {
     MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
   }
   const TimePoint lease_end = asked + milliseconds(reply.lease_ms());

@@ -177,7 +177,7 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration
   if (reply.status_size() != static_cast<int>(items.size()) || reply.grant_size() != reply.status_size()) {
     return Status(Code::kMalformed, "reply to PutStart: not one status and grant per key");
   }
-  if (reply.directory_version() > core_.session->directory()->version) {
+  if (reply.directory_version() != core_.session->directory()->version) {
     MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
   }
   ReplicaReader reader(reply.replicas());
@@ -256,11 +256,19 @@ void PutBatch::Finish(const OpenedSession& opened, std::vector<Granted>& granted
     (g.unconfirmed ? unconfirmed : none ? refused : written).push_back(&g);
   }
   Commit(opened, std::move(written), again);
-  Abort(opened, refused, false);
-  for (const Granted* g : refused) SettleOrRepeat(g->item, g->failure, again);
+  if (Abort(opened, refused, false).code() == Code::kSessionLost) {
+    // The nodes may have refused only because the session is over and fenced there.
+    const bool reopened = core_.session->Reopen(opened, deadline_).ok();
+    for (const Granted* g : refused) {
+      Settle(g->item, g->failure);
+      if (reopened) again->push_back(g->item);
+    }
+  } else {
+    for (const Granted* g : refused) SettleOrRepeat(g->item, g->failure, again);
+  }
   if (unconfirmed.empty()) return;
   // This ends the session, whose links the service then fences; so it comes last.
-  Abort(opened, unconfirmed, true);
+  (void)Abort(opened, unconfirmed, true);
   for (const Granted* g : unconfirmed) SettleOrRepeat(g->item, g->failure, again);
   const Status ignored = core_.session->Reopen(opened, deadline_);  // the next call finds out too
   (void)ignored;
@@ -289,7 +297,10 @@ void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants,
       if (RecoveryOf(code) == Recovery::kBackoff) later.push_back(grants[i]);
     }
     grants = std::move(later);
-    if (!grants.empty() && !core_.session->Pause(backoff.Next(), deadline_)) return Abort(opened, grants, false);
+    if (!grants.empty() && !core_.session->Pause(backoff.Next(), deadline_)) {
+      (void)Abort(opened, grants, false);
+      return;
+    }
   }
 }
 
@@ -338,17 +349,14 @@ Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
   return Status(Code::kGrantLost, "the answer to the commit was lost, and the value is not there");
 }
 
-void PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed) {
-  if (failed.empty()) return;
+Status PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed) {
+  if (failed.empty()) return Status::Ok();
   proto::PutAbortRequest request;
   request.set_session(opened.id);
   request.set_unconfirmed(unconfirmed);
   for (const Granted* g : failed) request.add_grant(g->grant);
   proto::PutAbortReply reply;
-  // When this does not get through, the grants end with the session.
-  const Status ignored =
-      core_.session->Call(proto::kPutAbort, request, &reply, std::max(deadline_, Now() + milliseconds(500)));
-  (void)ignored;
+  return core_.session->Call(proto::kPutAbort, request, &reply, std::max(deadline_, Now() + milliseconds(500)));
 }
 
 }  // namespace mmc::client

@@ -51,7 +51,8 @@ class PutBatch {
   void Commit(const OpenedSession& opened, std::vector<Granted*> grants, Items* again);
   void CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants, const Status& called,
                     Items* again);
-  void Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed);
+  // Gives grants back. When this does not get through, they end with the session.
+  Status Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed);
   // What became of a commit whose answer was lost.
   Status AskOutcome(const OpenedSession& opened, const Granted& granted, const Status& lost);
   void Settle(uint32_t item, Status status) { statuses_[item] = std::move(status); }

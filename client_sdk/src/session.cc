@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/base/limits.h"
+#include "common/base/thread.h"
 #include "proto/key_list.h"
 
 namespace mmc::client {
@@ -44,7 +45,7 @@ Result<std::shared_ptr<Session>> Session::Open(const ClientOptions& options, std
   const bool one_round = options.connect_retry.count() == 0;
   const TimePoint deadline = Now() + (one_round ? options.timeout : options.connect_retry);
   MMC_RETURN_IF_ERROR(session->OpenOnce(deadline, one_round));
-  session->thread_ = std::thread([raw = session.get()] { raw->Run(); });
+  session->thread_ = StartThread([raw = session.get()] { raw->Run(); });
   return session;
 }
 
@@ -151,7 +152,7 @@ Status Session::Abandon(const OpenedSession& opened, TimePoint deadline) {
 
 Result<std::shared_ptr<const Directory>> Session::DirectoryAt(uint64_t version, TimePoint deadline) {
   std::shared_ptr<const Directory> before = directory();
-  if (before->version >= version && before->version != 0) return before;
+  if (before->version != 0 && (version == 0 || before->version == version)) return before;
   proto::DirectoryReply reply;
   MMC_RETURN_IF_ERROR(Call(proto::kDirectory, proto::DirectoryRequest(), &reply, deadline));
   std::shared_ptr<const Directory> after = MakeDirectory(reply, host_id_);

@@ -67,7 +67,8 @@ class Session {
   // Ends a session that may hold grants nobody knows of (the answer that carried them was lost), and opens a new one.
   Status Abandon(const OpenedSession& opened, TimePoint deadline);
 
-  // The directory, asked for again when the cached one is older than `version`.
+  // The directory, asked for again when the cached one is not of `version`; 0: any will do. (A new meta service counts
+  // from the start, so another version is not always a greater one.)
   Result<std::shared_ptr<const Directory>> DirectoryAt(uint64_t version, TimePoint deadline);
   std::shared_ptr<const Directory> directory() const;
 

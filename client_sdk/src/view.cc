@@ -54,7 +54,7 @@ Result<View> ClientImpl::MakeView(std::string_view key) {
   location.generation = reply.generation(0);
   client::ReplicaReader reader(reply.replicas());
   Status read = reader.Next(location.size, &location);
-  if (read.ok() && reply.directory_version() > session->directory()->version) {
+  if (read.ok() && reply.directory_version() != session->directory()->version) {
     read = session->DirectoryAt(reply.directory_version(), deadline).status();
   }
   Result<View> view = read.ok() ? ViewOf(*opened, location, deadline) : Result<View>(read);

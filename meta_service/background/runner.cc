@@ -2,20 +2,23 @@
 
 #include <utility>
 
+#include "common/base/thread.h"
+
 namespace mmc::meta {
 
 namespace {
 constexpr auto kTurn = std::chrono::milliseconds(5);
 }  // namespace
 
-Runner::Runner(std::vector<std::unique_ptr<Job>> jobs, Clock& clock, std::function<void(TimePoint)> each_turn)
+Runner::Runner(std::vector<std::unique_ptr<Job>> jobs, Clock& clock,
+               std::function<void(TimePoint)> each_turn)
     : clock_(clock), each_turn_(std::move(each_turn)) {
   MutexLock lock(jobs_mutex_);
   for (auto& job : jobs) entries_.push_back({std::move(job), clock_.Now()});
 }
 
 void Runner::Start() {
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = StartThread([this] { Loop(); });
 }
 
 void Runner::Stop() {

@@ -256,6 +256,7 @@ static void test_view_and_close(mmc_client* client) {
   CHECK(mmc_view_piece_count(view) == 1);
   CHECK(mmc_view_piece_at(view, 0).size == 8 && memcmp(mmc_view_piece_at(view, 0).data, "in place", 8) == 0);
   CHECK(mmc_view_piece_at(view, 1).data == NULL);
+  mmc_view_release(view);
   CHECK_CODE(MMC_NOT_FOUND, mmc_view_open(client, "no", 2, &view, &error));
   CHECK(view == NULL);
   CHECK_CODE(MMC_OK, mmc_view_open(client, "view", 4, &view, &error));

@@ -183,7 +183,7 @@ class Client {
   std::future<std::vector<Status>> PutFuture(std::vector<PutItem> items, PutOptions options = {});
   std::future<std::vector<GetResult>> GetIntoFuture(std::vector<GetItem> items, GetOptions options = {});
 
-  // Ends the session; pending asynchronous calls complete first, at most until their deadlines.
+  // Ends the session; pending asynchronous calls complete first, at most until their deadlines. Not from a callback.
   virtual void Close() = 0;
 };
 
