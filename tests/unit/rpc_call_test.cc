@@ -210,7 +210,8 @@ TEST_P(RpcCall, EveryCallIsCounted) {
   ASSERT_TRUE(channel->Call(kEchoLater, Text(""), &reply, Soon()).ok());
   ASSERT_EQ(channel->Call(kRefuse, Text(""), &reply, Soon()).code(), Code::kNoSpace);
   const std::string text = service_.metrics.Expose();
-  for (const char* row : {"mmc_rpc_requests_total{method=\"Echo\"} 3\n", "mmc_rpc_requests_total{method=\"EchoLater\"} 1\n",
+  for (const char* row : {"mmc_rpc_requests_total{method=\"Echo\"} 3\n",
+                          "mmc_rpc_requests_total{method=\"EchoLater\"} 1\n",
                           "mmc_rpc_failures_total{method=\"Refuse\",code=\"NO_SPACE\"} 1\n",
                           "mmc_rpc_latency_seconds_count{method=\"Echo\"} 3\n",
                           "mmc_rpc_latency_seconds_count{method=\"EchoLater\"} 1\n"}) {
@@ -309,7 +310,8 @@ TEST(RpcTcp, TheCallersQueueIsBounded) {
   const auto channel = service.Connect({.max_in_flight = 2});
   std::atomic<int> held{0}, full{0};
   for (int i = 0; i < 2; ++i) {
-    channel->CallAsync(kHold, Text(""), Soon(), [&](const Status& status, const auto&) { held += status.ok() ? 1 : 0; });
+    channel->CallAsync(kHold, Text(""), Soon(),
+                       [&](const Status& status, const auto&) { held += status.ok() ? 1 : 0; });
   }
   KeyList reply;
   EXPECT_EQ(channel->Call(kEcho, Text(""), &reply, Soon()).code(), Code::kQueueFull);
