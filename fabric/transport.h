@@ -81,6 +81,9 @@ class Listener {
   // not wait. It is dropped when the listener ends first.
   virtual void Fence(uint64_t session, std::function<void()> done) = 0;
   virtual uint64_t connections() const = 0;
+  // Accesses that this side is carrying out now; 0 where the client does the work alone. An owner that wants to end
+  // gently waits for it to stay 0 for a moment.
+  virtual uint64_t running() const { return 0; }
 };
 
 struct ListenOptions {

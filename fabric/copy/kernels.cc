@@ -112,6 +112,7 @@ bool IsWord(const void* to, const void* from) {
 }  // namespace
 
 void CopyBytesWith(CopyMethod method, void* to, const void* from, uint64_t n) {
+  if (n == 0) return;  // memcpy wants addresses even then
 #if defined(MMC_COPY_PLAIN)
   static_cast<void>(method);
   std::memcpy(to, from, n);
