@@ -15,8 +15,8 @@ namespace mmc::meta {
 
 namespace {
 
-// Sessions and generations of a later start are greater than those of an earlier one: counted from the wall clock in
-// microseconds, and no service hands out a million a second for long.
+// Sessions and generations of a later start are greater than those of an earlier one: counted from
+// the wall clock in microseconds, and no service hands out a million a second for long.
 uint64_t IdBase() {
   const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count();
@@ -44,7 +44,11 @@ struct MetaService::Impl {
       : options(std::move(o)),
         clock(c),
         state(StateOptionsFrom(options)),
-        env{.state = state, .waiters = waiters, .options = options, .clock = clock, .started = clock.Now()},
+        env{.state = state,
+            .waiters = waiters,
+            .options = options,
+            .clock = clock,
+            .started = clock.Now()},
         server(rpc::MakeServer({.url = options.url,
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
@@ -72,13 +76,16 @@ MetaService::MetaService() = default;
 MetaService::~MetaService() { Stop(Clock::Real().Now()); }
 
 Result<std::unique_ptr<MetaService>> MetaService::Create(MetaOptions options, Clock& clock) {
-  if (options.evict_threshold_low >= options.evict_threshold_high || options.evict_threshold_high > 100) {
+  if (options.evict_threshold_low >= options.evict_threshold_high ||
+      options.evict_threshold_high > 100) {
     return Status(Code::kInvalidArgument,
-                  "evict_threshold_low " + std::to_string(options.evict_threshold_low) + " must be below _high " +
-                      std::to_string(options.evict_threshold_high) + ", and that at most 100");
+                  "evict_threshold_low " + std::to_string(options.evict_threshold_low) +
+                      " must be below _high " + std::to_string(options.evict_threshold_high) +
+                      ", and that at most 100");
   }
   if (!KnownEvictionPolicy(options.evict_policy)) {
-    return Status(Code::kInvalidArgument, "eviction policy '" + options.evict_policy + "' is not known, try 'lru'");
+    return Status(Code::kInvalidArgument,
+                  "eviction policy '" + options.evict_policy + "' is not known, try 'lru'");
   }
   std::unique_ptr<MetaService> service(new MetaService());
   service->impl_ = std::make_unique<Impl>(std::move(options), clock);
@@ -95,14 +102,19 @@ Status MetaService::Start() {
 void MetaService::Stop(TimePoint deadline) {
   if (impl_ == nullptr || std::exchange(impl_->stopped, true)) return;
   impl_->ready.store(false);
-  impl_->waiters.Close();  // long polls and waiting puts end: nothing else keeps the server from draining
+  impl_->waiters
+      .Close();  // long polls and waiting puts end: nothing else keeps the server from draining
   impl_->server->Stop(deadline);
   impl_->runner.Stop();
 }
 
 bool MetaService::ready() const { return impl_->ready.load(); }
-uint16_t MetaService::port() const { return impl_->options.url.empty() ? 0 : impl_->server->port(); }
-std::shared_ptr<rpc::Channel> MetaService::InProcessChannel() { return impl_->server->InProcessChannel(); }
+uint16_t MetaService::port() const {
+  return impl_->options.url.empty() ? 0 : impl_->server->port();
+}
+std::shared_ptr<rpc::Channel> MetaService::InProcessChannel() {
+  return impl_->server->InProcessChannel();
+}
 obs::Registry& MetaService::metrics() { return impl_->registry; }
 MetaState& MetaService::state() { return impl_->state; }
 const MetaOptions& MetaService::options() const { return impl_->options; }

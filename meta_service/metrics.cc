@@ -23,9 +23,12 @@ constexpr FigureMetric kGauges[] = {
     {"mmc_meta_grants", "Writes that were granted and have not ended.", &Figures::grants},
     {"mmc_meta_pins", "Pins that are held.", &Figures::pins},
     {"mmc_meta_waiting_to_free_bytes",
-     "Bytes given up that still wait for leases, pins, fences or catalog acknowledgements.", &Figures::waiting_bytes},
-    {"mmc_meta_fences_waiting", "Sessions that nodes have still to fence.", &Figures::fences_waiting},
-    {"mmc_meta_catalog_queue_records", "Catalog records that nodes have not acknowledged.", &Figures::feed_records},
+     "Bytes given up that still wait for leases, pins, fences or catalog acknowledgements.",
+     &Figures::waiting_bytes},
+    {"mmc_meta_fences_waiting", "Sessions that nodes have still to fence.",
+     &Figures::fences_waiting},
+    {"mmc_meta_catalog_queue_records", "Catalog records that nodes have not acknowledged.",
+     &Figures::feed_records},
 };
 
 constexpr FigureMetric kCounters[] = {
@@ -58,18 +61,24 @@ Rows SegmentRows(const MetaState& state, const Clock& clock, Value value) {
 void RegisterNodes(obs::Registry& registry, const MetaState& state, const Clock& clock) {
   registry.AddGauge("mmc_meta_segment_used_bytes", "Allocated bytes, by node, medium and segment.",
                     [&state, &clock] {
-                      return SegmentRows(state, clock, [](const NodeInfo& node, size_t i) { return node.used_bytes[i]; });
+                      return SegmentRows(state, clock, [](const NodeInfo& node, size_t i) {
+                        return node.used_bytes[i];
+                      });
                     });
-  registry.AddGauge("mmc_meta_segment_capacity_bytes", "Size, by node, medium and segment.", [&state, &clock] {
-    return SegmentRows(state, clock, [](const NodeInfo& node, size_t i) { return node.segments[i].size; });
-  });
+  registry.AddGauge(
+      "mmc_meta_segment_capacity_bytes", "Size, by node, medium and segment.", [&state, &clock] {
+        return SegmentRows(state, clock,
+                           [](const NodeInfo& node, size_t i) { return node.segments[i].size; });
+      });
   registry.AddGauge("mmc_meta_nodes", "Nodes by state.", [&state, &clock] {
     static constexpr const char* kNames[] = {"serving", "suspect", "dead", "leaving"};
     double counts[std::size(kNames)] = {};
     uint64_t version = 0;
-    for (const NodeInfo& node : state.Directory(clock.Now(), &version)) ++counts[static_cast<int>(node.health)];
+    for (const NodeInfo& node : state.Directory(clock.Now(), &version))
+      ++counts[static_cast<int>(node.health)];
     Rows rows;
-    for (size_t i = 0; i < std::size(kNames); ++i) rows.push_back({{{"state", kNames[i]}}, counts[i]});
+    for (size_t i = 0; i < std::size(kNames); ++i)
+      rows.push_back({{{"state", kNames[i]}}, counts[i]});
     return rows;
   });
 }
@@ -80,19 +89,23 @@ void RegisterMetrics(obs::Registry& registry, const MetaState& state, const Cloc
   const auto read = [&state](uint64_t Figures::*figure) {
     return [&state, figure] { return Rows{{{}, static_cast<double>(state.figures().*figure)}}; };
   };
-  for (const FigureMetric& metric : kGauges) registry.AddGauge(metric.name, metric.help, read(metric.figure));
-  for (const FigureMetric& metric : kCounters) registry.AddCounterFn(metric.name, metric.help, read(metric.figure));
-  const auto by_cause = [&state](const uint64_t (Figures::*figure)[kEvictCauses]) {
+  for (const FigureMetric& metric : kGauges)
+    registry.AddGauge(metric.name, metric.help, read(metric.figure));
+  for (const FigureMetric& metric : kCounters)
+    registry.AddCounterFn(metric.name, metric.help, read(metric.figure));
+  const auto by_cause = [&state](const uint64_t(Figures::*figure)[kEvictCauses]) {
     return [&state, figure] {
       const Figures figures = state.figures();
       Rows rows;
       for (int cause = 0; cause < kEvictCauses; ++cause) {
-        rows.push_back({{{"cause", CauseName(cause)}}, static_cast<double>((figures.*figure)[cause])});
+        rows.push_back(
+            {{{"cause", CauseName(cause)}}, static_cast<double>((figures.*figure)[cause])});
       }
       return rows;
     };
   };
-  registry.AddCounterFn("mmc_meta_evictions_total", "Objects evicted, by cause.", by_cause(&Figures::evicted_objects));
+  registry.AddCounterFn("mmc_meta_evictions_total", "Objects evicted, by cause.",
+                        by_cause(&Figures::evicted_objects));
   registry.AddCounterFn("mmc_meta_evicted_bytes_total", "Bytes of replicas evicted, by cause.",
                         by_cause(&Figures::evicted_bytes));
   RegisterNodes(registry, state, clock);

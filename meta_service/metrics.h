@@ -1,7 +1,8 @@
-// Every metric of the meta service beside those that the RPC server keeps per method, declared in one place.
+// Every metric of the meta service beside those that the RPC server keeps per method, declared in
+// one place.
 //
-// Thread safety: RegisterMetrics once; the rows are read at exposition, from any thread. Ownership: `state` and `clock`
-// outlive `registry`'s last exposition.
+// Thread safety: RegisterMetrics once; the rows are read at exposition, from any thread. Ownership:
+// `state` and `clock` outlive `registry`'s last exposition.
 #pragma once
 
 #include "common/base/clock.h"

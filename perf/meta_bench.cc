@@ -1,5 +1,6 @@
-// The meta service per core, without sockets: allocator, table, eviction, and the methods in batches of 128 with their
-// protobuf decoding and encoding. Budgets (docs): exists and lookup >= 2 M keys/s, put start + commit >= 700 k objects/s,
+// The meta service per core, without sockets: allocator, table, eviction, and the methods in
+// batches of 128 with their protobuf decoding and encoding. Budgets (docs): exists and lookup >= 2
+// M keys/s, put start + commit >= 700 k objects/s,
 // <= 160 bytes per object beside the key at a million objects.
 #include <benchmark/benchmark.h>
 
@@ -21,14 +22,17 @@ constexpr uint64_t kObjects = 1'000'000;
 
 std::string Key(uint64_t i) {
   char text[40];
-  std::snprintf(text, sizeof(text), "model@%032llx", static_cast<unsigned long long>(i * 0x9E3779B97F4A7C15u));
+  std::snprintf(text, sizeof(text), "model@%032llx",
+                static_cast<unsigned long long>(i * 0x9E3779B97F4A7C15u));
   return text;
 }
 
 // A state with one node, its acknowledgements, and the environment of the methods.
 struct Bench {
-  explicit Bench(uint64_t segment_bytes) : state(Options()), env{state, waiters, options, Clock::Real(), 1, {}} {
-    JoinSpec spec{.name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
+  explicit Bench(uint64_t segment_bytes)
+      : state(Options()), env{state, waiters, options, Clock::Real(), 1, {}} {
+    JoinSpec spec{
+        .name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
     node = state.Join(spec, Now())->node;
     session = *state.OpenSession("bench", "h", 1, Now());
   }
@@ -68,7 +72,8 @@ struct Bench {
   bool PutEncoded(const std::string& wire) {
     proto::PutStartRequest request;
     proto::PutStartReply reply;
-    if (!request.ParseFromString(wire) || !ops::PutStartNow(env, request, &reply).ok()) return false;
+    if (!request.ParseFromString(wire) || !ops::PutStartNow(env, request, &reply).ok())
+      return false;
     benchmark::DoNotOptimize(reply.SerializeAsString());
     proto::PutCommitRequest commit;
     commit.set_session(session);
@@ -76,7 +81,8 @@ struct Bench {
     const std::string commit_wire = commit.SerializeAsString();
     proto::PutCommitRequest parsed;
     proto::PutCommitReply committed;
-    if (!parsed.ParseFromString(commit_wire) || !ops::PutCommit(env, parsed, &committed).ok()) return false;
+    if (!parsed.ParseFromString(commit_wire) || !ops::PutCommit(env, parsed, &committed).ok())
+      return false;
     benchmark::DoNotOptimize(committed.SerializeAsString());
     return true;
   }
@@ -105,7 +111,8 @@ std::vector<std::string> Batches(uint64_t session) {
   std::vector<std::string> wires(1000);
   for (std::string& wire : wires) {
     Request request;
-    for (int i = 0; i < kBatch; ++i) proto::AppendKey(Key(random() % kObjects), request.mutable_keys());
+    for (int i = 0; i < kBatch; ++i)
+      proto::AppendKey(Key(random() % kObjects), request.mutable_keys());
     if constexpr (requires { request.set_session(session); }) request.set_session(session);
     wire = request.SerializeAsString();
   }
@@ -120,7 +127,8 @@ void Run(benchmark::State& loop, Status (*op)(OpEnv&, const Request&, Reply*)) {
   for (auto _ : loop) {
     Request request;
     Reply reply;
-    if (!request.ParseFromString(wires[next++ % wires.size()]) || !op(bench.env, request, &reply).ok()) {
+    if (!request.ParseFromString(wires[next++ % wires.size()]) ||
+        !op(bench.env, request, &reply).ok()) {
       loop.SkipWithError("the call failed");
       break;
     }
@@ -184,11 +192,13 @@ void BM_Evict(benchmark::State& loop) {
   uint64_t next = kObjects;
   const uint64_t n = loop.range(0);
   for (auto _ : loop) {
-    const uint64_t bytes = bench.state.EvictFrom(0, n * 4096, EvictCause::kBackground, 1 << 30, Bench::Now());
+    const uint64_t bytes =
+        bench.state.EvictFrom(0, n * 4096, EvictCause::kBackground, 1 << 30, Bench::Now());
     if (bytes != n * 4096) loop.SkipWithError("evicted another amount");
     loop.PauseTiming();
     bench.Sync();
-    for (uint64_t i = 0; i < n; i += kBatch, next += kBatch) bench.Put(next, std::min<uint64_t>(kBatch, n - i), 4096);
+    for (uint64_t i = 0; i < n; i += kBatch, next += kBatch)
+      bench.Put(next, std::min<uint64_t>(kBatch, n - i), 4096);
     bench.Sync();
     loop.ResumeTiming();
   }

@@ -9,7 +9,8 @@ namespace mmc::meta {
 
 void SessionExpiry::Tick(TimePoint now) {
   const size_t ended = state_.ExpireSessions(now);
-  if (ended > 0) MMC_LOG(WARNING) << ended << " client sessions ended: silent, or holding a grant for too long";
+  if (ended > 0)
+    MMC_LOG(WARNING) << ended << " client sessions ended: silent, or holding a grant for too long";
 }
 
 void NodeLiveness::Tick(TimePoint now) { state_.CheckNodes(now); }

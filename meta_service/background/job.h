@@ -1,5 +1,5 @@
-// A periodic job: one class each, no thread and no clock inside. Whoever owns it calls Tick(now) about every period();
-// a tick is short (it must not stall the calls that share the state's locks).
+// A periodic job: one class each, no thread and no clock inside. Whoever owns it calls Tick(now)
+// about every period(); a tick is short (it must not stall the calls that share the state's locks).
 //
 // Thread safety: Tick from one thread at a time. Ownership: refers to the state, which outlives it.
 #pragma once

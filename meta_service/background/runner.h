@@ -1,6 +1,8 @@
-// The one thread that runs the periodic jobs, each in its period, and ends waits whose time is over.
+// The one thread that runs the periodic jobs, each in its period, and ends waits whose time is
+// over.
 //
-// Thread safety: Start and Stop from one thread; RunAll from any. Ownership: owns the jobs and the thread.
+// Thread safety: Start and Stop from one thread; RunAll from any. Ownership: owns the jobs and the
+// thread.
 #pragma once
 
 #include <functional>
@@ -17,7 +19,8 @@ namespace mmc::meta {
 class Runner {
  public:
   // `each_turn` runs every few milliseconds.
-  Runner(std::vector<std::unique_ptr<Job>> jobs, Clock& clock, std::function<void(TimePoint)> each_turn);
+  Runner(std::vector<std::unique_ptr<Job>> jobs, Clock& clock,
+         std::function<void(TimePoint)> each_turn);
   ~Runner() { Stop(); }
 
   void Start();

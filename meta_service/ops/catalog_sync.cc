@@ -31,11 +31,12 @@ void FillRecord(CatalogEntry& entry, proto::CatalogRecord* out) {
 
 Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogSyncRequest& request,
                               proto::CatalogSyncReply* reply) {
-  if (Status size = CheckBatch("fenced sessions", request.fenced_sessions_size()); !size.ok()) co_return size;
+  if (Status size = CheckBatch("fenced sessions", request.fenced_sessions_size()); !size.ok())
+    co_return size;
   WaitQueue& queue = env.waiters.feed(request.node());
-  const TimePoint until =
-      std::min(WaitLimit(env, context),
-               env.clock.Now() + std::chrono::milliseconds(std::min<uint64_t>(request.wait_ms(), kMaxWaitMs)));
+  const TimePoint until = std::min(WaitLimit(env, context),
+                                   env.clock.Now() + std::chrono::milliseconds(std::min<uint64_t>(
+                                                         request.wait_ms(), kMaxWaitMs)));
   CatalogBatch batch;
   for (;;) {
     const uint64_t ticket = queue.ticket();
@@ -43,8 +44,8 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
     batch = {};
     Status polled = env.state.CatalogSync(
         request.node(), request.incarnation(), request.acked_seq(),
-        {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())}, kMaxEntries, &batch,
-        now);
+        {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())},
+        kMaxEntries, &batch, now);
     if (!polled.ok()) co_return polled;
     if (batch.fresh || now >= until || env.waiters.closed()) break;
     co_await queue.Wait(ticket, until);

@@ -3,11 +3,13 @@
 
 namespace mmc::meta::ops {
 
-Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&, proto::ClusterStatusReply* reply) {
+Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&,
+                     proto::ClusterStatusReply* reply) {
   const TimePoint now = env.clock.Now();
   const Figures f = env.state.figures();
   reply->set_term(env.term);
-  reply->set_uptime_ms(std::chrono::duration_cast<std::chrono::milliseconds>(now - env.started).count());
+  reply->set_uptime_ms(
+      std::chrono::duration_cast<std::chrono::milliseconds>(now - env.started).count());
   reply->set_objects(f.objects);
   reply->set_value_bytes(f.value_bytes);
   reply->set_capacity_bytes(f.capacity_bytes);
@@ -29,7 +31,8 @@ Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&, proto::Clus
   reply->set_gets(f.gets);
   reply->set_removes(f.removes);
   uint64_t version = 0;
-  for (const NodeInfo& node : env.state.Directory(now, &version)) FillNode(node, reply->add_nodes());
+  for (const NodeInfo& node : env.state.Directory(now, &version))
+    FillNode(node, reply->add_nodes());
   reply->set_version(MMC_VERSION);
   reply->set_evict_threshold_high(env.options.evict_threshold_high);
   reply->set_evict_threshold_low(env.options.evict_threshold_low);

@@ -13,8 +13,9 @@ Status CheckBatch(const char* what, size_t count) {
 
 Status CheckSameLength(const char* what, size_t count, const char* than, size_t expected) {
   if (count == expected) return Status::Ok();
-  return Status(Code::kInvalidArgument, std::to_string(count) + " " + what + " for " + std::to_string(expected) + " " +
-                                            than + ": the lists must be of one length");
+  return Status(Code::kInvalidArgument, std::to_string(count) + " " + what + " for " +
+                                            std::to_string(expected) + " " + than +
+                                            ": the lists must be of one length");
 }
 
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out) {

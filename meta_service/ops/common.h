@@ -1,4 +1,5 @@
-// What several methods share: judging keys and list lengths, replicas as columns, deadlines on the service's clock.
+// What several methods share: judging keys and list lengths, replicas as columns, deadlines on the
+// service's clock.
 //
 // Thread safety: pure functions. Ownership: none.
 #pragma once
@@ -54,7 +55,8 @@ void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaC
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
 void FillNode(const NodeInfo& info, proto::Node* out);
 
-// The call's deadline, a little early so that the answer gets there in time, on the service's clock.
+// The call's deadline, a little early so that the answer gets there in time, on the service's
+// clock.
 TimePoint WaitLimit(const OpEnv& env, const Context& context);
 
 }  // namespace mmc::meta::ops

@@ -1,4 +1,5 @@
-// List: all keys, page by page, in hash order. The token is where to go on: shard u32, hash u64, little-endian.
+// List: all keys, page by page, in hash order. The token is where to go on: shard u32, hash u64,
+// little-endian.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -12,7 +13,8 @@ namespace {
 
 constexpr size_t kTokenBytes = 12;
 constexpr uint32_t kDefaultKeys = 1000;
-constexpr int kMaxSteps = 256;  // of one call, each over about a thousand keys; then the page goes out as it is
+constexpr int kMaxSteps =
+    256;  // of one call, each over about a thousand keys; then the page goes out as it is
 
 std::string TokenOf(const WalkCursor& cursor) {
   std::string token(kTokenBytes, '\0');
@@ -26,10 +28,12 @@ Result<WalkCursor> CursorOf(const std::string& token) {
   if (token.empty()) return cursor;
   if (token.size() == kTokenBytes) {
     for (int i = 0; i < 4; ++i) cursor.shard |= uint32_t{static_cast<uint8_t>(token[i])} << (8 * i);
-    for (int i = 0; i < 8; ++i) cursor.from_hash |= uint64_t{static_cast<uint8_t>(token[4 + i])} << (8 * i);
+    for (int i = 0; i < 8; ++i)
+      cursor.from_hash |= uint64_t{static_cast<uint8_t>(token[4 + i])} << (8 * i);
     if (cursor.shard < kShards) return cursor;
   }
-  return Status(Code::kInvalidArgument, "page_token is none of this service's: start with an empty one");
+  return Status(Code::kInvalidArgument,
+                "page_token is none of this service's: start with an empty one");
 }
 
 }  // namespace
@@ -39,7 +43,8 @@ Status List(OpEnv& env, const proto::ListRequest& request, proto::ListReply* rep
     return Status(Code::kTooLarge, "a prefix has at most 2048 bytes");
   }
   MMC_ASSIGN_OR_RETURN(WalkCursor cursor, CursorOf(request.page_token()));
-  const uint32_t limit = request.limit() == 0 ? kDefaultKeys : std::min(request.limit(), kMaxPageKeys);
+  const uint32_t limit =
+      request.limit() == 0 ? kDefaultKeys : std::min(request.limit(), kMaxPageKeys);
   std::vector<ListedKey> keys;
   for (int step = 0; step < kMaxSteps && keys.size() < limit && !cursor.done; ++step) {
     env.state.ListStep(request.prefix(), limit, &cursor, &keys);

@@ -24,8 +24,8 @@ Status CheckJoin(const proto::JoinRequest& request) {
   if (request.host_id().size() > kMaxTextBytes) return Wrong("host_id has at most 1024 bytes");
   if (request.endpoints_size() > kMaxEndpoints) return Wrong("a node has at most 16 endpoints");
   for (const auto& endpoint : request.endpoints()) {
-    if (endpoint.transport().empty() || endpoint.transport().size() > kMaxTextBytes || endpoint.address().empty() ||
-        endpoint.address().size() > kMaxTextBytes) {
+    if (endpoint.transport().empty() || endpoint.transport().size() > kMaxTextBytes ||
+        endpoint.address().empty() || endpoint.address().size() > kMaxTextBytes) {
       return Wrong("an endpoint's transport and address have 1..1024 bytes each");
     }
   }
@@ -33,10 +33,14 @@ Status CheckJoin(const proto::JoinRequest& request) {
   std::set<uint32_t> ids;
   for (const auto& segment : request.segments()) {
     const std::string name = "segment " + std::to_string(segment.id());
-    if (segment.id() == 0 || !ids.insert(segment.id()).second) return Wrong(name + ": ids are from 1 on, each once");
-    if (segment.medium() < 0 || segment.medium() >= kMediums) return Wrong(name + ": unknown medium");
-    if (segment.size() == 0 || segment.size() > kMaxSegmentBytes || !IsAligned(segment.size(), kSegmentAlignment)) {
-      return Wrong(name + ": size " + std::to_string(segment.size()) + " is not a multiple of 2 MiB in 2 MiB..1 TiB");
+    if (segment.id() == 0 || !ids.insert(segment.id()).second)
+      return Wrong(name + ": ids are from 1 on, each once");
+    if (segment.medium() < 0 || segment.medium() >= kMediums)
+      return Wrong(name + ": unknown medium");
+    if (segment.size() == 0 || segment.size() > kMaxSegmentBytes ||
+        !IsAligned(segment.size(), kSegmentAlignment)) {
+      return Wrong(name + ": size " + std::to_string(segment.size()) +
+                   " is not a multiple of 2 MiB in 2 MiB..1 TiB");
     }
   }
   return Status::Ok();
@@ -51,10 +55,11 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
                 .host_id = request.host_id(),
                 .acked_seq = request.acked_seq(),
                 .must_resume = request.must_resume()};
-  for (const auto& endpoint : request.endpoints()) spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
+  for (const auto& endpoint : request.endpoints())
+    spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
   for (const auto& segment : request.segments()) {
-    spec.segments.push_back({segment.id(), segment.epoch(), static_cast<Medium>(segment.medium()), segment.size(),
-                             segment.numa_node()});
+    spec.segments.push_back({segment.id(), segment.epoch(), static_cast<Medium>(segment.medium()),
+                             segment.size(), segment.numa_node()});
   }
   MMC_ASSIGN_OR_RETURN(const Joined joined, env.state.Join(spec, env.clock.Now()));
   reply->set_node(joined.node);
@@ -65,9 +70,11 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   return Status::Ok();
 }
 
-Status NodeHeartbeat(OpEnv& env, const proto::NodeHeartbeatRequest& request, proto::NodeHeartbeatReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const NodeHealth health,
-                       env.state.NodeHeartbeat(request.node(), request.incarnation(), env.clock.Now()));
+Status NodeHeartbeat(OpEnv& env, const proto::NodeHeartbeatRequest& request,
+                     proto::NodeHeartbeatReply* reply) {
+  MMC_ASSIGN_OR_RETURN(
+      const NodeHealth health,
+      env.state.NodeHeartbeat(request.node(), request.incarnation(), env.clock.Now()));
   reply->set_state(static_cast<proto::NodeState>(health));
   reply->set_term(env.term);
   return Status::Ok();
@@ -78,12 +85,14 @@ Status NodeLeave(OpEnv& env, const proto::NodeLeaveRequest& request, proto::Empt
 }
 
 Status ReportReplica(OpEnv& env, const proto::ReportReplicaRequest& request, proto::Empty*) {
-  return env.state.ReportReplica(request.session(), request.node(), CodeFromWire(request.status()), env.clock.Now());
+  return env.state.ReportReplica(request.session(), request.node(), CodeFromWire(request.status()),
+                                 env.clock.Now());
 }
 
 Status Directory(OpEnv& env, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {
   uint64_t version = 0;
-  for (const NodeInfo& node : env.state.Directory(env.clock.Now(), &version)) FillNode(node, reply->add_nodes());
+  for (const NodeInfo& node : env.state.Directory(env.clock.Now(), &version))
+    FillNode(node, reply->add_nodes());
   reply->set_version(version);
   reply->set_term(env.term);
   return Status::Ok();

@@ -1,8 +1,9 @@
-// The RPC surface of the meta service: one function per method, one file per rule. Each checks what came over the wire,
-// asks the state, and fills the reply.
+// The RPC surface of the meta service: one function per method, one file per rule. Each checks what
+// came over the wire, asks the state, and fills the reply.
 //
-// Rules that hold for all: lists that belong together have one length (else kInvalidArgument for the call); at most
-// kMaxBatch keys (kTooLarge); a key has 1..kMaxKeyBytes bytes and a value 1..kMaxValueBytes, each judged per key.
+// Rules that hold for all: lists that belong together have one length (else kInvalidArgument for
+// the call); at most kMaxBatch keys (kTooLarge); a key has 1..kMaxKeyBytes bytes and a
+// value 1..kMaxValueBytes, each judged per key.
 //
 // Thread safety: any thread. Ownership: OpEnv outlives the server it is registered with.
 #pragma once
@@ -14,8 +15,8 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/rpc/server.h"
-#include "meta_service/options.h"
 #include "meta_service/ops/waiters.h"
+#include "meta_service/options.h"
 #include "meta_service/state/meta_state.h"
 #include "proto/methods.h"
 
@@ -40,10 +41,12 @@ template <typename T>
 using Awaitable = boost::asio::awaitable<T>;
 
 Status OpenSession(OpEnv&, const proto::OpenSessionRequest&, proto::OpenSessionReply*);
-Status SessionHeartbeat(OpEnv&, const proto::SessionHeartbeatRequest&, proto::SessionHeartbeatReply*);
+Status SessionHeartbeat(OpEnv&, const proto::SessionHeartbeatRequest&,
+                        proto::SessionHeartbeatReply*);
 Status CloseSession(OpEnv&, const proto::CloseSessionRequest&, proto::Empty*);
 
-// Waits for space or for another writer, up to the deadline, as long as the call holds no grant (meta_service.h).
+// Waits for space or for another writer, up to the deadline, as long as the call holds no grant
+// (meta_service.h).
 Awaitable<Status> PutStart(OpEnv&, Context, const proto::PutStartRequest&, proto::PutStartReply*);
 // One attempt, without waiting.
 Status PutStartNow(OpEnv&, const proto::PutStartRequest&, proto::PutStartReply*);
@@ -57,15 +60,18 @@ Status Exists(OpEnv&, const proto::ExistsRequest&, proto::ExistsReply*);
 Status Stat(OpEnv&, const proto::StatRequest&, proto::StatReply*);
 
 Status Remove(OpEnv&, const proto::RemoveRequest&, proto::RemoveReply*);
-Awaitable<Status> RemoveAll(OpEnv&, Context, const proto::RemoveAllRequest&, proto::RemoveManyReply*);
-Awaitable<Status> RemoveByPrefix(OpEnv&, Context, const proto::RemoveByPrefixRequest&, proto::RemoveManyReply*);
+Awaitable<Status> RemoveAll(OpEnv&, Context, const proto::RemoveAllRequest&,
+                            proto::RemoveManyReply*);
+Awaitable<Status> RemoveByPrefix(OpEnv&, Context, const proto::RemoveByPrefixRequest&,
+                                 proto::RemoveManyReply*);
 // A page may be short, even empty, before the last one: the token says whether there is more.
 Status List(OpEnv&, const proto::ListRequest&, proto::ListReply*);
 
 Status Join(OpEnv&, const proto::JoinRequest&, proto::JoinReply*);
 Status NodeHeartbeat(OpEnv&, const proto::NodeHeartbeatRequest&, proto::NodeHeartbeatReply*);
 Status NodeLeave(OpEnv&, const proto::NodeLeaveRequest&, proto::Empty*);
-Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&, proto::CatalogSyncReply*);
+Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&,
+                              proto::CatalogSyncReply*);
 Status ReportReplica(OpEnv&, const proto::ReportReplicaRequest&, proto::Empty*);
 Status Directory(OpEnv&, const proto::DirectoryRequest&, proto::DirectoryReply*);
 Status ClusterStatus(OpEnv&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);

@@ -10,14 +10,15 @@ Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutC
     MMC_RETURN_IF_ERROR(CheckSameLength("checksums", request.checksum_size(), "grants", n));
   }
   if (request.failed_replicas_size() != 0) {
-    MMC_RETURN_IF_ERROR(CheckSameLength("failed_replicas", request.failed_replicas_size(), "grants", n));
+    MMC_RETURN_IF_ERROR(
+        CheckSameLength("failed_replicas", request.failed_replicas_size(), "grants", n));
   }
   std::vector<Code> codes(n);
   MMC_RETURN_IF_ERROR(env.state.PutCommit(
       request.session(), {request.grant().data(), n},
       {request.checksum().data(), static_cast<size_t>(request.checksum_size())},
-      {request.failed_replicas().data(), static_cast<size_t>(request.failed_replicas_size())}, codes,
-      env.clock.Now()));
+      {request.failed_replicas().data(), static_cast<size_t>(request.failed_replicas_size())},
+      codes, env.clock.Now()));
   FillStatus(codes, reply->mutable_status());
   return Status::Ok();
 }
@@ -26,8 +27,8 @@ Status PutAbort(OpEnv& env, const proto::PutAbortRequest& request, proto::PutAbo
   const size_t n = request.grant_size();
   MMC_RETURN_IF_ERROR(CheckBatch("grants", n));
   std::vector<Code> codes(n);
-  MMC_RETURN_IF_ERROR(env.state.PutAbort(request.session(), {request.grant().data(), n}, request.unconfirmed(), codes,
-                                         env.clock.Now()));
+  MMC_RETURN_IF_ERROR(env.state.PutAbort(request.session(), {request.grant().data(), n},
+                                         request.unconfirmed(), codes, env.clock.Now()));
   FillStatus(codes, reply->mutable_status());
   return Status::Ok();
 }

@@ -11,7 +11,8 @@ namespace mmc::meta::ops {
 namespace {
 
 constexpr int kMaxPreferred = 64;
-// How long a call that already holds grants waits for space for the rest: its own grants might be what fills the pool.
+// How long a call that already holds grants waits for space for the rest: its own grants might be
+// what fills the pool.
 constexpr auto kPartialWait = std::chrono::seconds(1);
 // Leases end without an event, so a wait for space looks again from time to time.
 constexpr auto kLookAgain = std::chrono::milliseconds(50);
@@ -23,9 +24,11 @@ class PutCall {
   // Until when it makes sense to wait for what is not settled; now or earlier: it does not.
   TimePoint WaitUntil(TimePoint started, TimePoint limit) const;
   bool LacksSpace() const {
-    return std::any_of(rows_.begin(), rows_.end(), [](const PutRow& row) { return row.code == Code::kNoSpace; });
+    return std::any_of(rows_.begin(), rows_.end(),
+                       [](const PutRow& row) { return row.code == Code::kNoSpace; });
   }
-  // The call fails as a whole, with words, when all its keys met the same lack; else the reply has the codes.
+  // The call fails as a whole, with words, when all its keys met the same lack; else the reply has
+  // the codes.
   Status Finish(OpEnv& env, proto::PutStartReply* reply);
 
  private:
@@ -45,13 +48,15 @@ Status PutCall::Prepare(OpEnv& env, const proto::PutStartRequest& request) {
   MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
   MMC_RETURN_IF_ERROR(CheckSameLength("sizes", request.sizes_size(), "keys", keys.size()));
   if (request.replicas() > kMaxReplicas) {
-    return Status(Code::kInvalidArgument, std::to_string(request.replicas()) + " replicas asked for, 1..8 are possible");
+    return Status(Code::kInvalidArgument,
+                  std::to_string(request.replicas()) + " replicas asked for, 1..8 are possible");
   }
   if (request.preferred_nodes_size() > kMaxPreferred) {
     return Status(Code::kInvalidArgument, "more than 64 preferred nodes");
   }
   if (request.medium() < 0 || request.medium() >= kMediums) {
-    return Status(Code::kInvalidArgument, "medium " + std::to_string(request.medium()) + " is not known");
+    return Status(Code::kInvalidArgument,
+                  "medium " + std::to_string(request.medium()) + " is not known");
   }
   preferred_.assign(request.preferred_nodes().begin(), request.preferred_nodes().end());
   spec_ = {.session = request.session(),
@@ -83,22 +88,24 @@ TimePoint PutCall::WaitUntil(TimePoint started, TimePoint limit) const {
   }
   if (!unsettled) return started;
   if (!granted) return limit;
-  // Two calls that each hold what the other waits for would both wait in vain: only space, and only for a while.
+  // Two calls that each hold what the other waits for would both wait in vain: only space, and only
+  // for a while.
   return lacks_space ? std::min(limit, started + kPartialWait) : started;
 }
 
 Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
   const auto all = [this](Code code) {
-    return !rows_.empty() &&
-           std::all_of(rows_.begin(), rows_.end(), [code](const PutRow& row) { return row.code == code; });
+    return !rows_.empty() && std::all_of(rows_.begin(), rows_.end(),
+                                         [code](const PutRow& row) { return row.code == code; });
   };
   if (all(Code::kNoSpace)) {
     return Status(Code::kNoSpace, env.state.ExplainNoSpace(spec_.medium, env.clock.Now()));
   }
   if (all(Code::kNoNode)) {
-    return Status(Code::kNoNode, "fewer than " + std::to_string(spec_.replicas) + " serving nodes have a " +
-                                     MediumName(spec_.medium) + " segment that could hold " +
-                                     FormatBytes(rows_[0].size) + "; start local services or ask for less");
+    return Status(Code::kNoNode, "fewer than " + std::to_string(spec_.replicas) +
+                                     " serving nodes have a " + MediumName(spec_.medium) +
+                                     " segment that could hold " + FormatBytes(rows_[0].size) +
+                                     "; start local services or ask for less");
   }
   reply->mutable_status()->Reserve(static_cast<int>(rows_.size()));
   reply->mutable_grant()->Reserve(static_cast<int>(rows_.size()));
@@ -133,7 +140,8 @@ Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartReq
     const TimePoint now = env.clock.Now();
     const TimePoint until = call.WaitUntil(started, limit);
     if (until <= now) break;
-    if (env.waiters.closed()) co_return Status(Code::kShuttingDown, "the meta service stops, nothing was started");
+    if (env.waiters.closed())
+      co_return Status(Code::kShuttingDown, "the meta service stops, nothing was started");
     if (call.LacksSpace()) {
       co_await env.waiters.space().Wait(space, std::min(until, now + kLookAgain));
     } else {

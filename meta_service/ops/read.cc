@@ -49,8 +49,8 @@ Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupRepl
   const int n = static_cast<int>(keys.size());
   Scratch& scratch = ScratchOf(keys.size());
   const Duration lease = env.state.LeaseFor(Millis(request.lease_ms()));
-  MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys, lease, request.pin(), scratch.rows, &scratch.views,
-                                       env.clock.Now()));
+  MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys, lease, request.pin(), scratch.rows,
+                                       &scratch.views, env.clock.Now()));
   reply->mutable_status()->Reserve(n);
   reply->mutable_size()->Reserve(n);
   reply->mutable_generation()->Reserve(n);
@@ -68,7 +68,8 @@ Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupRepl
   return Status::Ok();
 }
 
-Status LookupPrefix(OpEnv& env, const proto::LookupPrefixRequest& request, proto::LookupPrefixReply* reply) {
+Status LookupPrefix(OpEnv& env, const proto::LookupPrefixRequest& request,
+                    proto::LookupPrefixReply* reply) {
   MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
   reply->set_present(env.state.LookupPrefix(keys));
   return Status::Ok();
@@ -92,7 +93,8 @@ Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* rep
     reply->add_size(row.size);
     reply->add_generation(row.generation);
     reply->add_checksum(row.checksum);
-    reply->add_lease_left_ms(std::chrono::duration_cast<std::chrono::milliseconds>(row.lease_left).count());
+    reply->add_lease_left_ms(
+        std::chrono::duration_cast<std::chrono::milliseconds>(row.lease_left).count());
     reply->add_pins(row.pins);
   }
   FillReplicas(std::span<const ReadRow>(scratch.rows), scratch.views, reply->mutable_replicas());
@@ -101,10 +103,11 @@ Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* rep
 
 Status Unpin(OpEnv& env, const proto::UnpinRequest& request, proto::UnpinReply* reply) {
   MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
-  MMC_RETURN_IF_ERROR(CheckSameLength("generations", request.generation_size(), "keys", keys.size()));
+  MMC_RETURN_IF_ERROR(
+      CheckSameLength("generations", request.generation_size(), "keys", keys.size()));
   std::vector<Code> codes(keys.size());
-  MMC_RETURN_IF_ERROR(env.state.Unpin(request.session(), {request.generation().data(), keys.size()}, codes,
-                                      env.clock.Now()));
+  MMC_RETURN_IF_ERROR(env.state.Unpin(request.session(), {request.generation().data(), keys.size()},
+                                      codes, env.clock.Now()));
   FillStatus(codes, reply->mutable_status());
   return Status::Ok();
 }

@@ -15,15 +15,18 @@ namespace asio = boost::asio;
 
 constexpr int kStepsPerTurn = 4;  // of about a thousand keys
 
-Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix, proto::RemoveManyReply* reply) {
+Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix,
+                             proto::RemoveManyReply* reply) {
   WalkCursor cursor;
   uint64_t removed = 0;
   for (int step = 1; !cursor.done; ++step) {
     removed += env.state.RemoveStep(prefix, &cursor, env.clock.Now());
     if (step % kStepsPerTurn != 0) continue;
-    if (env.waiters.closed()) co_return Status(Code::kShuttingDown, "the meta service stops, some keys may be left");
+    if (env.waiters.closed())
+      co_return Status(Code::kShuttingDown, "the meta service stops, some keys may be left");
     if (Clock::Real().Now() >= context.deadline) {
-      co_return Status(Code::kDeadline, std::to_string(removed) + " keys are removed, more are left: call again");
+      co_return Status(Code::kDeadline,
+                       std::to_string(removed) + " keys are removed, more are left: call again");
     }
     co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
   }
@@ -50,7 +53,8 @@ Awaitable<Status> RemoveAll(OpEnv& env, Context context, const proto::RemoveAllR
   return RemoveWalk(env, std::move(context), std::string(), reply);
 }
 
-Awaitable<Status> RemoveByPrefix(OpEnv& env, Context context, const proto::RemoveByPrefixRequest& request,
+Awaitable<Status> RemoveByPrefix(OpEnv& env, Context context,
+                                 const proto::RemoveByPrefixRequest& request,
                                  proto::RemoveManyReply* reply) {
   if (const Code judged = JudgeKey(request.prefix()); judged != Code::kOk) {
     co_return Status(judged, "a prefix has 1..2048 bytes; to remove everything call RemoveAll");

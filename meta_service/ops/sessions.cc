@@ -7,12 +7,14 @@ namespace {
 constexpr size_t kMaxNameBytes = 255;
 }  // namespace
 
-Status OpenSession(OpEnv& env, const proto::OpenSessionRequest& request, proto::OpenSessionReply* reply) {
+Status OpenSession(OpEnv& env, const proto::OpenSessionRequest& request,
+                   proto::OpenSessionReply* reply) {
   if (request.client_name().size() > kMaxNameBytes || request.host_id().size() > kMaxNameBytes) {
     return Status(Code::kInvalidArgument, "client_name and host_id have at most 255 bytes");
   }
-  MMC_ASSIGN_OR_RETURN(const uint64_t session, env.state.OpenSession(request.client_name(), request.host_id(),
-                                                                     request.pid(), env.clock.Now()));
+  MMC_ASSIGN_OR_RETURN(const uint64_t session,
+                       env.state.OpenSession(request.client_name(), request.host_id(),
+                                             request.pid(), env.clock.Now()));
   reply->set_session(session);
   reply->set_heartbeat_ms(env.options.heartbeat.count());
   reply->set_expiry_ms(env.options.session_expiry.count());

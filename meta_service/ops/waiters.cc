@@ -13,7 +13,8 @@ namespace asio = boost::asio;
 void WaitQueue::Park(uint64_t ticket, TimePoint deadline, std::function<void()> resume) {
   {
     MutexLock lock(mutex_);
-    waiting_.fetch_add(1);  // before the look at wakes_: Wake() bumps it before its look at waiting_
+    waiting_.fetch_add(
+        1);  // before the look at wakes_: Wake() bumps it before its look at waiting_
     if (!closed_ && wakes_.load() == ticket) {
       waiters_.push_back({deadline, std::move(resume)});
       return;
@@ -28,7 +29,8 @@ asio::awaitable<void> WaitQueue::Wait(uint64_t ticket, TimePoint deadline) {
       [this, ticket, deadline](auto handler) {
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto executor = asio::get_associated_executor(*shared);
-        Park(ticket, deadline, [shared, executor] { asio::post(executor, [shared] { std::move(*shared)(); }); });
+        Park(ticket, deadline,
+             [shared, executor] { asio::post(executor, [shared] { std::move (*shared)(); }); });
       },
       asio::use_awaitable);
 }

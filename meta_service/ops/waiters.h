@@ -1,10 +1,12 @@
 // Where async handlers wait for something to change in the state.
 //
-// An event count: take ticket(), try, and when that was in vain Wait(ticket): a Wake() in between is not missed.
-// Deadlines are those of the service's clock and are noticed by Expire(), which the background thread calls.
+// An event count: take ticket(), try, and when that was in vain Wait(ticket): a Wake() in between
+// is not missed. Deadlines are those of the service's clock and are noticed by Expire(), which the
+// background thread calls.
 //
-// Thread safety: all methods from any thread; a waiting coroutine resumes on its own executor, never inside Wake().
-// Ownership: holds the handlers of those that wait; Close() before the executor goes.
+// Thread safety: all methods from any thread; a waiting coroutine resumes on its own executor,
+// never inside Wake(). Ownership: holds the handlers of those that wait; Close() before the
+// executor goes.
 #pragma once
 
 #include <array>
@@ -54,7 +56,8 @@ class Waiters final : public StateListener {
 
   WaitQueue& space() { return space_; }
   WaitQueue& keys() { return keys_; }
-  // Shared by some nodes (their ids come from outside, so there is no queue per id): a wait may end for nothing.
+  // Shared by some nodes (their ids come from outside, so there is no queue per id): a wait may end
+  // for nothing.
   WaitQueue& feed(uint32_t node) { return feeds_[node % kFeedQueues]; }
   void Expire(TimePoint now);
   void Close();

@@ -6,7 +6,8 @@
 namespace mmc::meta {
 
 namespace {
-// Holes of the class just below "every hole fits" that are looked at: catches exact fits without a search.
+// Holes of the class just below "every hole fits" that are looked at: catches exact fits without a
+// search.
 constexpr int kNearFits = 4;
 // The same when no larger class has one: past these the request is put together from several holes.
 constexpr int kLastFits = 64;
@@ -94,7 +95,8 @@ void Allocator::Unlink(uint32_t index) {
   --holes_;
 }
 
-// Cuts `index` (not in a free list) to `units`; the rest becomes a block of its own, in no list yet.
+// Cuts `index` (not in a free list) to `units`; the rest becomes a block of its own, in no list
+// yet.
 uint32_t Allocator::SplitAfter(uint32_t index, uint32_t units) {
   const uint32_t rest = NewDescriptor();
   Block& block = slab_[index];
@@ -210,7 +212,9 @@ bool Allocator::CheckInvariants() const {
   for (uint32_t index = first_; index != kNone; index = slab_[index].next_phys) {
     const Block& block = slab_[index];
     const bool hole = block.prev_free != kUsed;
-    if (block.offset != at || block.units == 0 || block.prev_phys != prev || (hole && prev_was_hole)) return false;
+    if (block.offset != at || block.units == 0 || block.prev_phys != prev ||
+        (hole && prev_was_hole))
+      return false;
     at += block.units;
     (hole ? free : used) += block.units;
     holes += hole;
@@ -225,7 +229,8 @@ bool Allocator::CheckInvariants() const {
       ++listed;
     }
   }
-  return at == total_ && free == free_ && used == used_units() && holes == holes_ && listed == holes_;
+  return at == total_ && free == free_ && used == used_units() && holes == holes_ &&
+         listed == holes_;
 }
 
 }  // namespace mmc::meta

@@ -1,10 +1,13 @@
-// Hands out units of one segment. Its bookkeeping is outside of the segment: a descriptor (24 bytes) per block.
+// Hands out units of one segment. Its bookkeeping is outside of the segment: a descriptor (24
+// bytes) per block.
 //
-// Two-level segregated free lists: a hole of n units sits in the list of (power of two, 1/8 step) below n; two bitmaps
-// find a list whose holes all fit in a few instructions. Neighbouring holes are merged at every free.
+// Two-level segregated free lists: a hole of n units sits in the list of (power of two, 1/8 step)
+// below n; two bitmaps find a list whose holes all fit in a few instructions. Neighbouring holes
+// are merged at every free.
 //
 //   descriptors:  slab of Block, linked by index      physical order: prev_phys <-> next_phys
-//   free lists:   heads_[class]                       prev_free <-> next_free (prev_free == kUsed: allocated)
+//   free lists:   heads_[class]                       prev_free <-> next_free (prev_free == kUsed:
+//   allocated)
 //
 // Thread safety: none; the owner locks. Ownership: owns its descriptors.
 #pragma once
@@ -19,7 +22,7 @@ namespace mmc::meta {
 struct Extent {
   uint32_t offset = 0;  // units from the start of the segment
   uint32_t units = 0;
-  uint32_t block = 0;   // the allocator's name for it
+  uint32_t block = 0;  // the allocator's name for it
 };
 
 class Allocator {
@@ -29,14 +32,14 @@ class Allocator {
   // REQUIRES: 1 <= units <= kMaxUnits.
   explicit Allocator(uint32_t units);
 
-  // One block when a hole fits; otherwise the largest holes until it is enough. False, and nothing taken, when fewer
-  // units are free. `out` is appended to.
+  // One block when a hole fits; otherwise the largest holes until it is enough. False, and nothing
+  // taken, when fewer units are free. `out` is appended to.
   bool Allocate(uint32_t units, std::vector<Extent>* out);
   // One block or nothing.
   bool AllocateOne(uint32_t units, Extent* out);
   void Free(uint32_t block);
-  // Takes exactly [offset, offset + units). False when any of it is taken or outside. Cheap when called in rising order
-  // of offsets on a fresh allocator.
+  // Takes exactly [offset, offset + units). False when any of it is taken or outside. Cheap when
+  // called in rising order of offsets on a fresh allocator.
   bool Reserve(uint32_t offset, uint32_t units, Extent* out);
 
   uint32_t total_units() const { return total_; }
@@ -58,7 +61,8 @@ class Allocator {
   struct Block {
     uint32_t offset, units;
     uint32_t prev_phys, next_phys;
-    uint32_t prev_free, next_free;  // of the free list; in an unused descriptor next_free links the spare ones
+    uint32_t prev_free,
+        next_free;  // of the free list; in an unused descriptor next_free links the spare ones
   };
   static_assert(sizeof(Block) == 24);
 
@@ -79,10 +83,10 @@ class Allocator {
     uint32_t size_ = 0;
   };
 
-  static int ClassOf(uint32_t units);         // of a hole of that size
-  static int ClassThatFits(uint32_t units);   // the first class whose every hole fits
-  int FirstClassFrom(int from) const;         // -1: none
-  int LastClass() const;                      // -1: none
+  static int ClassOf(uint32_t units);        // of a hole of that size
+  static int ClassThatFits(uint32_t units);  // the first class whose every hole fits
+  int FirstClassFrom(int from) const;        // -1: none
+  int LastClass() const;                     // -1: none
   uint32_t FindFit(uint32_t units) const;
   uint32_t NewDescriptor();
   void DropDescriptor(uint32_t index);

@@ -47,11 +47,12 @@ void CatalogFeed::AwaitAck(uint64_t seq, FreeItem* item) {
   late_.emplace(seq, std::move(*item));
 }
 
-Status CatalogFeed::Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
-                         std::vector<FreeItem>* freed) {
+Status CatalogFeed::Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries,
+                         CatalogBatch* out, std::vector<FreeItem>* freed) {
   MutexLock lock(mutex_);
   if (acked_seq >= next_seq_) {
-    return Status(Code::kInvalidArgument, "acked_seq " + std::to_string(acked_seq) + " was never sent, the last is " +
+    return Status(Code::kInvalidArgument, "acked_seq " + std::to_string(acked_seq) +
+                                              " was never sent, the last is " +
                                               std::to_string(next_seq_ - 1));
   }
   if (acked_seq > acked_seq_) acked_seq_ = acked_seq;
@@ -62,7 +63,8 @@ Status CatalogFeed::Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, s
   for (; !waiting_.empty() && waiting_.front().seq <= acked_seq_; waiting_.pop_front()) {
     freed->push_back(std::move(waiting_.front().item));
   }
-  for (auto it = late_.begin(); it != late_.end() && it->first <= acked_seq_; it = late_.erase(it)) {
+  for (auto it = late_.begin(); it != late_.end() && it->first <= acked_seq_;
+       it = late_.erase(it)) {
     freed->push_back(std::move(it->second));
   }
   for (uint64_t session : fenced) {

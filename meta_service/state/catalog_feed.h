@@ -1,7 +1,9 @@
 // What one incarnation of a node has still to be told, and the space that waits for it to answer:
-// catalog records in order of their sequence numbers, kept until acknowledged; sessions to fence, until fenced.
+// catalog records in order of their sequence numbers, kept until acknowledged; sessions to fence,
+// until fenced.
 //
-// ADD records are bounded (HasRoom); a FORGET is always taken, because each one stands for an object that was there.
+// ADD records are bounded (HasRoom); a FORGET is always taken, because each one stands for an
+// object that was there.
 //
 // Thread safety: all methods from any thread. Ownership: owns records and waiting space.
 #pragma once
@@ -32,17 +34,20 @@ class CatalogFeed {
 
   // Each answers true when a waiting poll must be told.
   bool Add(CatalogEntry entry);
-  // `item`, when given, waits for the acknowledgement; it is left with the caller when the feed is closed.
+  // `item`, when given, waits for the acknowledgement; it is left with the caller when the feed is
+  // closed.
   bool Forget(CatalogEntry entry, FreeItem* item, uint64_t* seq);
-  // `item` waits until everything of the session is closed on the node; left with the caller when the feed is closed.
+  // `item` waits until everything of the session is closed on the node; left with the caller when
+  // the feed is closed.
   bool AwaitFence(uint64_t session, FreeItem* item);
-  // `item` goes when `seq` is acknowledged; left with the caller when that has been, or the feed is closed.
+  // `item` goes when `seq` is acknowledged; left with the caller when that has been, or the feed is
+  // closed.
   void AwaitAck(uint64_t seq, FreeItem* item);
 
-  // What has become free by the acknowledgements goes to `freed`. Errors: kInvalidArgument (an acknowledgement of
-  // something that was never sent).
-  Status Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
-              std::vector<FreeItem>* freed);
+  // What has become free by the acknowledgements goes to `freed`. Errors: kInvalidArgument (an
+  // acknowledgement of something that was never sent).
+  Status Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries,
+              CatalogBatch* out, std::vector<FreeItem>* freed);
   // The node is gone: gives everything that waits to `freed`; the feed takes no more.
   void Close(std::vector<FreeItem>* freed);
 
@@ -67,8 +72,9 @@ class CatalogFeed {
   uint64_t next_seq_ MMC_GUARDED_BY(mutex_);
   uint64_t acked_seq_ MMC_GUARDED_BY(mutex_);
   std::deque<CatalogEntry> entries_ MMC_GUARDED_BY(mutex_);
-  std::deque<Waiting> waiting_ MMC_GUARDED_BY(mutex_);            // in order of seq
-  std::multimap<uint64_t, FreeItem> late_ MMC_GUARDED_BY(mutex_);  // came out of order: their pins ended late
+  std::deque<Waiting> waiting_ MMC_GUARDED_BY(mutex_);  // in order of seq
+  std::multimap<uint64_t, FreeItem> late_
+      MMC_GUARDED_BY(mutex_);  // came out of order: their pins ended late
   std::map<uint64_t, Fence> fences_ MMC_GUARDED_BY(mutex_);
 };
 

@@ -1,5 +1,5 @@
-// Space whose catalog record is forgotten and which waits only for its last lease: one bucket per 16 ms or so of
-// deadline, O(1) per item beside the (few) buckets.
+// Space whose catalog record is forgotten and which waits only for its last lease: one bucket per
+// 16 ms or so of deadline, O(1) per item beside the (few) buckets.
 //
 // Thread safety: all methods from any thread. Ownership: owns what waits.
 #pragma once
@@ -24,7 +24,8 @@ class DeferredFree {
     MutexLock lock(mutex_);
     std::vector<FreeItem> due;
     const int64_t bucket = now.time_since_epoch().count() >> kBucketBits;
-    for (auto it = buckets_.begin(); it != buckets_.end() && it->first <= bucket; it = buckets_.erase(it)) {
+    for (auto it = buckets_.begin(); it != buckets_.end() && it->first <= bucket;
+         it = buckets_.erase(it)) {
       for (FreeItem& item : it->second) due.push_back(std::move(item));
     }
     return due;

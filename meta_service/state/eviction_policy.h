@@ -1,7 +1,8 @@
-// Who is given up first. One policy object per shard; it orders the committed replicas of each segment.
+// Who is given up first. One policy object per shard; it orders the committed replicas of each
+// segment.
 //
-// The caller numbers uses with stamps that grow over all shards; the evictor compares the oldest of every shard and so
-// gets the order of the whole segment.
+// The caller numbers uses with stamps that grow over all shards; the evictor compares the oldest of
+// every shard and so gets the order of the whole segment.
 //
 // Thread safety: none; guarded by the shard's lock. Ownership: links replicas, owns none.
 #pragma once

@@ -20,10 +20,11 @@ uint64_t MetaState::OldestStamp(Shard& shard, uint32_t segment_slot) {
 }
 
 // Takes victims of one shard while they are no younger than `limit`. Returns the units detached.
-uint64_t MetaState::EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limit, uint64_t wanted_units,
-                              EvictCause cause, uint32_t* steps, TimePoint now, Effects* effects) {
+uint64_t MetaState::EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limit,
+                              uint64_t wanted_units, EvictCause cause, uint32_t* steps,
+                              TimePoint now, Effects* effects) {
   uint64_t units = 0, objects = 0;
-  for (uint32_t n = 0; n < kStepsPerLock && *steps > 0 && units < wanted_units; ++n) {
+  for (uint32_t n = 0; n<kStepsPerLock&& * steps> 0 && units < wanted_units; ++n) {
     Replica* victim = shard.policy->Victim(segment_slot);
     if (victim == nullptr) break;
     Object* object = Object::Of(victim);
@@ -48,8 +49,8 @@ uint64_t MetaState::EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limi
   return units;
 }
 
-uint64_t MetaState::EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause cause, uint32_t max_steps,
-                              TimePoint now) {
+uint64_t MetaState::EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause cause,
+                              uint32_t max_steps, TimePoint now) {
   using Head = std::pair<uint64_t, uint32_t>;  // stamp of a shard's oldest replica, shard
   std::priority_queue<Head, std::vector<Head>, std::greater<>> heads;
   // What is used from here on is not looked at again: a lap over leased objects ends.
@@ -67,9 +68,11 @@ uint64_t MetaState::EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause 
     const uint64_t limit = std::min(end, heads.empty() ? kNothing : heads.top().first);
     Shard& shard = shards_[i];
     MutexLock lock(shard.mutex);
-    units += EvictStep(shard, segment_slot, limit, wanted - units, cause, &max_steps, now, &effects);
+    units +=
+        EvictStep(shard, segment_slot, limit, wanted - units, cause, &max_steps, now, &effects);
     Replica* victim = shard.policy->Victim(segment_slot);
-    if (victim != nullptr && Object::Of(victim)->stamp <= end) heads.push({Object::Of(victim)->stamp, i});
+    if (victim != nullptr && Object::Of(victim)->stamp <= end)
+      heads.push({Object::Of(victim)->stamp, i});
   }
   Tell(effects);
   return units * kUnitBytes;
@@ -81,7 +84,8 @@ uint64_t MetaState::EvictBetweenThresholds(uint32_t max_steps, TimePoint now) {
     const uint64_t total = segment->total_units(), live = segment->live_units();
     if (segment->dead() || live * 100 <= total * options_.evict_high) continue;
     const uint64_t target = total * options_.evict_low / 100;
-    bytes += EvictFrom(segment->slot(), (live - target) * kUnitBytes, EvictCause::kBackground, max_steps, now);
+    bytes += EvictFrom(segment->slot(), (live - target) * kUnitBytes, EvictCause::kBackground,
+                       max_steps, now);
   }
   return bytes;
 }

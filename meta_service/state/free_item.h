@@ -1,7 +1,7 @@
 // Space of one replica on its way back to the allocator.
 //
-// Thread safety: none; moved from queue to queue by whoever holds it. Ownership: owns the extents' list; the units go
-// back through Segment::Free only.
+// Thread safety: none; moved from queue to queue by whoever holds it. Ownership: owns the extents'
+// list; the units go back through Segment::Free only.
 #pragma once
 
 #include <cstdint>

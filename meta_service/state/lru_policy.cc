@@ -62,6 +62,8 @@ class LruPolicy final : public EvictionPolicy {
 
 bool KnownEvictionPolicy(std::string_view name) { return name == "lru"; }
 
-std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(std::string_view) { return std::make_unique<LruPolicy>(); }
+std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(std::string_view) {
+  return std::make_unique<LruPolicy>();
+}
 
 }  // namespace mmc::meta

@@ -8,7 +8,9 @@ namespace mmc::meta {
 namespace {
 
 Status Stale(const std::string& what) {
-  return Status(Code::kStaleNode, what + "; join again, with a new incarnation and new segment epochs when it is over");
+  return Status(
+      Code::kStaleNode,
+      what + "; join again, with a new incarnation and new segment epochs when it is over");
 }
 
 }  // namespace
@@ -17,12 +19,14 @@ Result<Membership::Node*> Membership::Find(uint32_t node, uint64_t incarnation) 
   const auto it = nodes_.find(node);
   if (it == nodes_.end()) return Stale("node " + std::to_string(node) + " is not known");
   if (it->second.spec.incarnation != incarnation || it->second.gone) {
-    return Stale("incarnation " + std::to_string(incarnation) + " of node " + it->second.spec.name + " is over");
+    return Stale("incarnation " + std::to_string(incarnation) + " of node " + it->second.spec.name +
+                 " is over");
   }
   return &it->second;
 }
 
-// The node of that name, made when there is none; the one that is gone longest makes room when there are too many.
+// The node of that name, made when there is none; the one that is gone longest makes room when
+// there are too many.
 Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t max_nodes) {
   if (const auto it = by_name_.find(name); it != by_name_.end()) return &nodes_[it->second];
   if (nodes_.size() >= max_nodes) {
@@ -32,7 +36,8 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
       if (oldest == nodes_.end() || it->second.last_heard < oldest->second.last_heard) oldest = it;
     }
     if (oldest == nodes_.end()) {
-      return Status(Code::kQueueFull, std::to_string(max_nodes) + " nodes are there, no more can join");
+      return Status(Code::kQueueFull,
+                    std::to_string(max_nodes) + " nodes are there, no more can join");
     }
     by_name_.erase(oldest->second.spec.name);
     nodes_.erase(oldest);
@@ -44,20 +49,23 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
   return node;
 }
 
-Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records,
-                                               TimePoint now) {
+Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes,
+                                               uint32_t max_feed_records, TimePoint now) {
   MutexLock lock(mutex_);
   if (spec.must_resume) {
     const auto named = by_name_.find(spec.name);
     if (named == by_name_.end() || nodes_.at(named->second).spec.incarnation != spec.incarnation) {
-      return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name + " is not known here");
+      return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
+                   " is not known here");
     }
   }
   MMC_ASSIGN_OR_RETURN(Node * node, Place(spec.name, max_nodes));
   Admission admission{.node = node->id};
   const bool known = node->feed != nullptr;
   if (known && node->spec.incarnation == spec.incarnation) {
-    if (node->gone) return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name + " is over");
+    if (node->gone)
+      return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
+                   " is over");
     if (node->spec.segments != spec.segments) {
       return Stale("node " + spec.name + " changed its segments within one incarnation");
     }
@@ -103,7 +111,8 @@ Result<NodeHealth> Membership::Heartbeat(uint32_t id, uint64_t incarnation, Time
   return node->health;
 }
 
-Result<std::shared_ptr<CatalogFeed>> Membership::Feed(uint32_t id, uint64_t incarnation, TimePoint now) {
+Result<std::shared_ptr<CatalogFeed>> Membership::Feed(uint32_t id, uint64_t incarnation,
+                                                      TimePoint now) {
   MutexLock lock(mutex_);
   MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
   Heard(node, now);
@@ -128,7 +137,8 @@ Result<Membership::Segments> Membership::Leave(uint32_t id, uint64_t incarnation
 Status Membership::Suspect(uint32_t id, Duration hold, TimePoint now) {
   MutexLock lock(mutex_);
   const auto it = nodes_.find(id);
-  if (it == nodes_.end()) return Status(Code::kNotFound, "node " + std::to_string(id) + " is not known");
+  if (it == nodes_.end())
+    return Status(Code::kNotFound, "node " + std::to_string(id) + " is not known");
   Node& node = it->second;
   if (node.gone) return Status::Ok();
   node.suspect_until = std::max(node.suspect_until, now + hold);
@@ -176,8 +186,10 @@ std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) co
   MutexLock lock(mutex_);
   std::vector<NodeInfo> infos;
   for (const auto& [id, node] : nodes_) {
-    if (node.gone && node.health == NodeHealth::kLeaving) continue;  // it said goodbye: nothing to show
-    NodeInfo info{id, node.spec.name, node.spec.incarnation, node.spec.host_id, node.health, node.spec.endpoints};
+    if (node.gone && node.health == NodeHealth::kLeaving)
+      continue;  // it said goodbye: nothing to show
+    NodeInfo info{id,          node.spec.name,     node.spec.incarnation, node.spec.host_id,
+                  node.health, node.spec.endpoints};
     for (const auto& segment : node.segments) {
       info.segments.push_back(segment->info());
       info.used_bytes.push_back(segment->used_units() * kUnitBytes);
@@ -193,7 +205,8 @@ std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) co
 uint64_t Membership::FencesWaiting() const {
   MutexLock lock(mutex_);
   uint64_t sum = 0;
-  for (const auto& [id, node] : nodes_) sum += node.feed != nullptr ? node.feed->fences_waiting() : 0;
+  for (const auto& [id, node] : nodes_)
+    sum += node.feed != nullptr ? node.feed->fences_waiting() : 0;
   return sum;
 }
 

@@ -1,10 +1,10 @@
 // Nodes: who joined with which incarnation and segments, and who is still heard.
 //
-// A node is known by its name; its id is given at the first join and stays. An incarnation that left or was declared
-// dead cannot come back: late writers of it might still be under way.
+// A node is known by its name; its id is given at the first join and stays. An incarnation that
+// left or was declared dead cannot come back: late writers of it might still be under way.
 //
-// Thread safety: all methods from any thread. Ownership: shares segments and feeds with the SegmentTable. Lock order:
-// this lock, then the SegmentTable's.
+// Thread safety: all methods from any thread. Ownership: shares segments and feeds with the
+// SegmentTable. Lock order: this lock, then the SegmentTable's.
 #pragma once
 
 #include <atomic>
@@ -36,7 +36,8 @@ class Membership {
  public:
   using Segments = std::vector<std::shared_ptr<Segment>>;
 
-  explicit Membership(SegmentTable& table) : table_(table), view_(std::make_shared<PlacementView>()) {}
+  explicit Membership(SegmentTable& table)
+      : table_(table), view_(std::make_shared<PlacementView>()) {}
 
   struct Admission {
     uint32_t node = 0;
@@ -44,7 +45,8 @@ class Membership {
     Segments dropped;  // of the incarnation before: the caller drops what is in them
   };
   // Errors: kStaleNode, kQueueFull (nodes, segments).
-  Result<Admission> Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records, TimePoint now);
+  Result<Admission> Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records,
+                         TimePoint now);
   // A sign of life. Errors: kStaleNode.
   Result<NodeHealth> Heartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
   // The same, for the node's feed.

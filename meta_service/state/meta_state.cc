@@ -19,9 +19,11 @@ MetaState::MetaState(StateOptions options)
 }
 
 MetaState::~MetaState() {
-  // Objects that only pins of open sessions keep are in no table any more: ending the sessions gives them back.
+  // Objects that only pins of open sessions keep are in no table any more: ending the sessions
+  // gives them back.
   Effects effects;
-  for (const auto& session : sessions_.SilentSince(TimePoint::max())) EndSession(session, TimePoint(), &effects);
+  for (const auto& session : sessions_.SilentSince(TimePoint::max()))
+    EndSession(session, TimePoint(), &effects);
 }
 
 void MetaState::Tell(const Effects& effects) {
@@ -32,7 +34,8 @@ void MetaState::Tell(const Effects& effects) {
   for (uint32_t node : effects.feeds) listener->OnFeed(node);
 }
 
-// The catalog has forgotten the replica (or never knew it, or its node is gone): only leases are left to wait for.
+// The catalog has forgotten the replica (or never knew it, or its node is gone): only leases are
+// left to wait for.
 void MetaState::Release(FreeItem item, TimePoint now, Effects* effects) {
   Segment& segment = segments_.Get(item.placed().segment);
   if (item.lease_until() > now.time_since_epoch().count() && !segment.dead()) {
@@ -43,7 +46,8 @@ void MetaState::Release(FreeItem item, TimePoint now, Effects* effects) {
   effects->space = true;
 }
 
-void MetaState::DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now, Effects* effects) {
+void MetaState::DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now,
+                              Effects* effects) {
   const Placed placed = replica->placed;
   Segment& segment = segments_.Get(placed.segment);
   segment.replicas().fetch_sub(1, std::memory_order_relaxed);
@@ -77,14 +81,16 @@ void MetaState::CloseUp(Shard& shard, Object* object, uint32_t index) {
   --object->replica_count;
 }
 
-void MetaState::DropReplica(Shard& shard, Object* object, uint32_t index, TimePoint now, Effects* effects) {
+void MetaState::DropReplica(Shard& shard, Object* object, uint32_t index, TimePoint now,
+                            Effects* effects) {
   Replica* replica = object->replicas() + index;
   shard.policy->Erase(replica);
   DetachReplica(*object, replica, false, now, effects);
   CloseUp(shard, object, index);
 }
 
-void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now, Effects* effects) {
+void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now,
+                             Effects* effects) {
   shard.table.Erase(hash, object);
   counters_.objects.fetch_sub(1, std::memory_order_relaxed);
   counters_.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
@@ -127,7 +133,9 @@ void MetaState::Reap(TimePoint now) {
 
 Figures MetaState::figures() const {
   Figures f;
-  const auto read = [](const std::atomic<uint64_t>& value) { return value.load(std::memory_order_relaxed); };
+  const auto read = [](const std::atomic<uint64_t>& value) {
+    return value.load(std::memory_order_relaxed);
+  };
   f.objects = read(counters_.objects);
   f.value_bytes = read(counters_.value_bytes);
   f.grants = read(counters_.grants);
@@ -163,9 +171,10 @@ std::string MetaState::ExplainNoSpace(Medium medium, TimePoint) const {
     soon += segment->soon_units() * kUnitBytes;
   }
   const uint64_t grants = counters_.grants.load(std::memory_order_relaxed);
-  return std::string(MediumName(medium)) + " is full: of " + FormatBytes(total) + ", " + FormatBytes(live) +
-         " are leased, pinned or being written (" + std::to_string(grants) + " grants), " +
-         FormatBytes(waiting - std::min(soon, waiting)) + " wait for leases or fences, " + FormatBytes(soon) +
+  return std::string(MediumName(medium)) + " is full: of " + FormatBytes(total) + ", " +
+         FormatBytes(live) + " are leased, pinned or being written (" + std::to_string(grants) +
+         " grants), " + FormatBytes(waiting - std::min(soon, waiting)) +
+         " wait for leases or fences, " + FormatBytes(soon) +
          " for catalog acknowledgements; retry later or add memory";
 }
 
@@ -176,14 +185,17 @@ uint64_t MetaState::MetadataBytes() const {
     bytes += shard.table.MetadataBytes() + shard.policy->MetadataBytes();
   }
   for (const auto& segment : segments_.All()) bytes += segment->MetadataBytes();
-  constexpr uint64_t kMallocHeader = 8, kMallocRounding = 8;  // glibc: header, and half of its 16-byte steps
+  constexpr uint64_t kMallocHeader = 8,
+                     kMallocRounding = 8;  // glibc: header, and half of its 16-byte steps
   const uint64_t objects = counters_.objects.load(std::memory_order_relaxed);
-  return bytes + objects * (sizeof(Object) + kMallocHeader + kMallocRounding) + CommittedReplicas() * sizeof(Replica);
+  return bytes + objects * (sizeof(Object) + kMallocHeader + kMallocRounding) +
+         CommittedReplicas() * sizeof(Replica);
 }
 
 uint64_t MetaState::CommittedReplicas() const {
   uint64_t replicas = 0;
-  for (const auto& segment : segments_.All()) replicas += segment->replicas().load(std::memory_order_relaxed);
+  for (const auto& segment : segments_.All())
+    replicas += segment->replicas().load(std::memory_order_relaxed);
   return replicas;
 }
 

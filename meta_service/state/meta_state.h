@@ -1,25 +1,30 @@
-// Everything the meta service knows, and every decision it takes: objects, grants, leases, pins, sessions, nodes.
+// Everything the meta service knows, and every decision it takes: objects, grants, leases, pins,
+// sessions, nodes.
 //
-// Pure: no threads, no I/O, no clock (methods take `now`), so a test drives it by hand. Callers that want to wait (for
-// space, another writer, catalog records) try, wait for the StateListener, and try again: see ops/.
+// Pure: no threads, no I/O, no clock (methods take `now`), so a test drives it by hand. Callers
+// that want to wait (for space, another writer, catalog records) try, wait for the StateListener,
+// and try again: see ops/.
 //
 // The map of this directory:
 //   meta_state.h      the front; one .cc per group of calls
 //   shard.h           1/64 of all keys: table, eviction order and grants under one lock
-//   object_table.h    open-addressing table of one shard        object.h   an object, its replicas and key in one block
-//   eviction_policy.h who goes first (lru_policy.cc)            evictor.cc takes the oldest of all shards
-//   segment.h         one pool of one node: allocator.h, counters, and the table of all segments
-//   catalog_feed.h    per node: records until acknowledged, space that waits for that, fences
-//   deferred_free.h   space that waits for leases               sessions.h, membership.h, placement.h
+//   object_table.h    open-addressing table of one shard        object.h   an object, its replicas
+//   and key in one block eviction_policy.h who goes first (lru_policy.cc)            evictor.cc
+//   takes the oldest of all shards segment.h         one pool of one node: allocator.h, counters,
+//   and the table of all segments catalog_feed.h    per node: records until acknowledged, space
+//   that waits for that, fences deferred_free.h   space that waits for leases sessions.h,
+//   membership.h, placement.h
 //
-// Life of space: allocated by PutStart -> (commit) visible -> detached by remove or eviction (FORGET is queued) ->
-// FORGET acknowledged -> last lease and pin over -> free. Of an uncommitted grant: aborted -> free; session ended ->
-// fenced on that node -> free.
+// Life of space: allocated by PutStart -> (commit) visible -> detached by remove or eviction
+// (FORGET is queued) -> FORGET acknowledged -> last lease and pin over -> free. Of an uncommitted
+// grant: aborted -> free; session ended -> fenced on that node -> free.
 //
-// Locks, in the order they may nest: membership, shard, session, feed, deferred, segment table, segment; the table of
-// sessions is held across no call into another part. No more than one lock of a kind at a time.
+// Locks, in the order they may nest: membership, shard, session, feed, deferred, segment table,
+// segment; the table of sessions is held across no call into another part. No more than one lock of
+// a kind at a time.
 //
-// Thread safety: all methods from any thread. Ownership: owns everything; the listener must outlive it.
+// Thread safety: all methods from any thread. Ownership: owns everything; the listener must outlive
+// it.
 #pragma once
 
 #include <array>
@@ -46,9 +51,10 @@ class Placer;
 class StateListener {
  public:
   virtual ~StateListener() = default;
-  virtual void OnSpace() = 0;               // space became free
-  virtual void OnKeys() = 0;                // a grant ended: its key is there, or free to take
-  virtual void OnFeed(uint32_t node) = 0;   // a waiting CatalogSync of this node has something to take
+  virtual void OnSpace() = 0;  // space became free
+  virtual void OnKeys() = 0;   // a grant ended: its key is there, or free to take
+  // A waiting CatalogSync of this node has something to take.
+  virtual void OnFeed(uint32_t node) = 0;
 };
 
 class MetaState {
@@ -63,7 +69,8 @@ class MetaState {
   const StateOptions& options() const { return options_; }
 
   // ---- sessions (meta_state_sessions.cc). kSessionLost: not known any more; kQueueFull: too many.
-  Result<uint64_t> OpenSession(const std::string& name, const std::string& host_id, uint32_t pid, TimePoint now);
+  Result<uint64_t> OpenSession(const std::string& name, const std::string& host_id, uint32_t pid,
+                               TimePoint now);
   Status SessionHeartbeat(uint64_t session, TimePoint now);
   // Ends it: grants are revoked (their space waits for the fences), pins released.
   Status CloseSession(uint64_t session, TimePoint now);
@@ -72,44 +79,53 @@ class MetaState {
 
   // ---- puts (meta_state_put.cc)
   uint64_t NextCall() { return next_call_.fetch_add(1, std::memory_order_relaxed) + 1; }
-  // One attempt for the rows that are not settled. Row codes: kOk, kExists, kBeingWritten (settled when this very call
-  // holds the key), kNoSpace (not settled: space was evicted or waits), kNoNode, kQueueFull (too many grants).
-  // Errors of the call: kSessionLost.
+  // One attempt for the rows that are not settled. Row codes: kOk, kExists, kBeingWritten (settled
+  // when this very call holds the key), kNoSpace (not settled: space was evicted or waits),
+  // kNoNode, kQueueFull (too many grants). Errors of the call: kSessionLost.
   Status PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now);
   // Row codes: kOk, kGrantLost, kReplicasLost, kQueueFull (the grant stays: commit again later).
   // `checksums` and `failed_replicas` are empty or as long as `grants`.
-  Status PutCommit(uint64_t session, std::span<const uint64_t> grants, std::span<const uint64_t> checksums,
-                   std::span<const uint32_t> failed_replicas, std::span<Code> codes, TimePoint now);
+  Status PutCommit(uint64_t session, std::span<const uint64_t> grants,
+                   std::span<const uint64_t> checksums, std::span<const uint32_t> failed_replicas,
+                   std::span<Code> codes, TimePoint now);
   // Unconfirmed: ends the session (see CloseSession).
-  Status PutAbort(uint64_t session, std::span<const uint64_t> grants, bool unconfirmed, std::span<Code> codes,
-                  TimePoint now);
+  Status PutAbort(uint64_t session, std::span<const uint64_t> grants, bool unconfirmed,
+                  std::span<Code> codes, TimePoint now);
 
   // ---- reads (meta_state_read.cc). Rows are in key order; replicas of a row in `views`.
-  // session 0: anonymous. Pins need a session (kInvalidArgument). Row codes: kOk, kNotFound, kQueueFull (pins).
+  // session 0: anonymous. Pins need a session (kInvalidArgument). Row codes: kOk, kNotFound,
+  // kQueueFull (pins).
   Status Lookup(uint64_t session, std::span<const std::string_view> keys, Duration lease, bool pin,
                 std::span<ReadRow> rows, Views* views, TimePoint now);
   // lease 0 is the default; longer than max_lease is cut.
   Duration LeaseFor(Duration asked) const;
   uint32_t LookupPrefix(std::span<const std::string_view> keys);
   void Exists(std::span<const std::string_view> keys, uint8_t* present);
-  void Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views, TimePoint now);
+  void Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views,
+            TimePoint now);
   // Row codes: kOk, kNotFound (this session holds no such pin).
-  Status Unpin(uint64_t session, std::span<const uint64_t> generations, std::span<Code> codes, TimePoint now);
+  Status Unpin(uint64_t session, std::span<const uint64_t> generations, std::span<Code> codes,
+               TimePoint now);
 
   // ---- removals and walks (meta_state_remove.cc)
   void Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now);
-  // One bounded step (at most a few thousand keys looked at); call until cursor->done. Returns how many it removed.
+  // One bounded step (at most a few thousand keys looked at); call until cursor->done. Returns how
+  // many it removed.
   uint64_t RemoveStep(std::string_view prefix, WalkCursor* cursor, TimePoint now);
-  // Appends up to `limit` keys in all; a page may be short when few keys match: go on until cursor->done.
-  void ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out);
+  // Appends up to `limit` keys in all; a page may be short when few keys match: go on until
+  // cursor->done.
+  void ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor,
+                std::vector<ListedKey>* out);
 
   // ---- eviction (evictor.cc)
-  // Detaches the longest unused replicas of a segment until `bytes` are on their way to be free, or `max_steps` were
-  // looked at. An object with replicas elsewhere loses only the one here. Leased and pinned ones go to the young end
-  // (they are in use). Returns the bytes detached.
-  uint64_t EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause cause, uint32_t max_steps, TimePoint now);
-  // Segments above the high threshold, down to the low one, at most `max_steps` replicas in all. (A medium can only be
-  // above the threshold when one of its segments is.) Returns the bytes detached.
+  // Detaches the longest unused replicas of a segment until `bytes` are on their way to be free, or
+  // `max_steps` were looked at. An object with replicas elsewhere loses only the one here. Leased
+  // and pinned ones go to the young end (they are in use). Returns the bytes detached.
+  uint64_t EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause cause, uint32_t max_steps,
+                     TimePoint now);
+  // Segments above the high threshold, down to the low one, at most `max_steps` replicas in all. (A
+  // medium can only be above the threshold when one of its segments is.) Returns the bytes
+  // detached.
   uint64_t EvictBetweenThresholds(uint32_t max_steps, TimePoint now);
 
   // ---- nodes (meta_state_nodes.cc). kStaleNode: not that incarnation, dead, or gone: join anew.
@@ -117,8 +133,9 @@ class MetaState {
   Result<NodeHealth> NodeHeartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
   Status NodeLeave(uint32_t node, uint64_t incarnation, TimePoint now);
   // Takes acknowledgements, gives what comes next (at most max_entries).
-  Status CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq, std::span<const uint64_t> fenced,
-                     size_t max_entries, CatalogBatch* out, TimePoint now);
+  Status CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
+                     std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
+                     TimePoint now);
   Status ReportReplica(uint64_t session, uint32_t node, Code met, TimePoint now);
   // Serving -> suspect -> dead by silence; a dead node's replicas are dropped.
   void CheckNodes(TimePoint now);
@@ -126,12 +143,14 @@ class MetaState {
   uint64_t directory_version() const { return membership_.version(); }
 
   // ---- time and figures
-  // Frees what has waited for its leases; forgets segments of dead nodes that nothing uses any more.
+  // Frees what has waited for its leases; forgets segments of dead nodes that nothing uses any
+  // more.
   void Reap(TimePoint now);
   Figures figures() const;
   // "1.2 GiB leased or pinned, ...": why a put of this medium finds no room, for messages.
   std::string ExplainNoSpace(Medium medium, TimePoint now) const;
-  // Bytes that the tables of the state take for objects (keys not counted): for tests and benchmarks.
+  // Bytes that the tables of the state take for objects (keys not counted): for tests and
+  // benchmarks.
   uint64_t MetadataBytes() const;
   uint64_t CommittedReplicas() const;
 
@@ -154,25 +173,28 @@ class MetaState {
   Shard& ShardOf(uint64_t hash) { return shards_[hash % kShards]; }
   void Tell(const Effects& effects);
 
-  // Takes the object out of the table; it stays in memory while it is pinned, its space goes the way of the map above.
+  // Takes the object out of the table; it stays in memory while it is pinned, its space goes the
+  // way of the map above.
   void RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now, Effects* effects)
       MMC_REQUIRES(shard.mutex);
   // One of several replicas: its memory in the object is closed up.
   void DropReplica(Shard& shard, Object* object, uint32_t index, TimePoint now, Effects* effects)
       MMC_REQUIRES(shard.mutex);
-  // Queues the FORGET and sends the space on its way. With `keep`, the space stays with the (pinned) object.
-  void DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now, Effects* effects);
+  // Queues the FORGET and sends the space on its way. With `keep`, the space stays with the
+  // (pinned) object.
+  void DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now,
+                     Effects* effects);
   static void CloseUp(Shard& shard, Object* object, uint32_t index) MMC_REQUIRES(shard.mutex);
   void Release(FreeItem item, TimePoint now, Effects* effects);
   void DropPin(const Pin& pin, uint32_t count, TimePoint now, Effects* effects);
 
   void SettleKnown(const PutSpec& spec, std::span<PutRow> rows);
   bool SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) MMC_REQUIRES(shard.mutex);
-  void InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed, PutRow* row, Views* views,
-                   TimePoint now, Effects* effects);
+  void InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed,
+                   PutRow* row, Views* views, TimePoint now, Effects* effects);
   void EvictForNeeds(const Placer& placer, TimePoint now);
-  Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed, uint64_t stamp,
-                 uint64_t generation, Effects* effects);
+  Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed,
+                 uint64_t stamp, uint64_t generation, Effects* effects);
   void QueueAdds(const Object& object, Effects* effects);
   void EraseGrant(Shard& shard, Grant* grant) MMC_REQUIRES(shard.mutex);
   Code AbortOne(uint64_t session, uint64_t grant, Effects* effects);
@@ -183,8 +205,9 @@ class MetaState {
 
   void AppendReplicas(const Object& object, uint32_t* first, uint32_t* count, Views* views) const;
   void Prefetch(std::span<const uint64_t> hashes);
-  uint64_t EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limit, uint64_t wanted_units, EvictCause cause,
-                     uint32_t* steps, TimePoint now, Effects* effects) MMC_REQUIRES(shard.mutex);
+  uint64_t EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limit, uint64_t wanted_units,
+                     EvictCause cause, uint32_t* steps, TimePoint now, Effects* effects)
+      MMC_REQUIRES(shard.mutex);
   uint64_t OldestStamp(Shard& shard, uint32_t segment_slot);
 
   void DropSegment(Segment& segment, TimePoint now, Effects* effects);

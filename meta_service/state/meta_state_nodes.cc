@@ -47,9 +47,11 @@ void MetaState::DropSegment(Segment& segment, TimePoint now, Effects* effects) {
   for (FreeItem& item : freed) segments_.Get(item.placed().segment).Free(std::move(item));
 }
 
-void MetaState::DropSegments(const Membership::Segments& segments, TimePoint now, Effects* effects) {
+void MetaState::DropSegments(const Membership::Segments& segments, TimePoint now,
+                             Effects* effects) {
   for (const auto& segment : segments) DropSegment(*segment, now, effects);
-  if (!segments.empty()) effects->feeds.push_back(segments.front()->node());  // a poll of it must not wait on
+  if (!segments.empty())
+    effects->feeds.push_back(segments.front()->node());  // a poll of it must not wait on
 }
 
 Result<Joined> MetaState::Join(const JoinSpec& spec, TimePoint now) {
@@ -75,8 +77,8 @@ Status MetaState::NodeLeave(uint32_t node, uint64_t incarnation, TimePoint now) 
 }
 
 Status MetaState::CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
-                              std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
-                              TimePoint now) {
+                              std::span<const uint64_t> fenced, size_t max_entries,
+                              CatalogBatch* out, TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto feed, membership_.Feed(node, incarnation, now));
   std::vector<FreeItem> freed;
   MMC_RETURN_IF_ERROR(feed->Poll(acked_seq, fenced, max_entries, out, &freed));

@@ -13,7 +13,8 @@ bool MetaState::SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) {
   if (object == nullptr) return false;
   if (object->writing) {
     row->code = Code::kBeingWritten;
-    row->settled = shard.grants.Of(*object).call == spec.call;  // waiting for oneself would never end
+    row->settled =
+        shard.grants.Of(*object).call == spec.call;  // waiting for oneself would never end
   } else {
     row->code = Code::kExists;
     row->settled = true;
@@ -30,7 +31,8 @@ void MetaState::SettleKnown(const PutSpec& spec, std::span<PutRow> rows) {
   }
 }
 
-Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now) {
+Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views,
+                           TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(spec.session));
   session->Heard(now);
   for (const PutRow& row : rows) ShardOf(row.hash).PrefetchSlot(row.hash);
@@ -55,18 +57,20 @@ Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* v
   }
   EvictForNeeds(placer, now);
   Tell(effects);
-  return session->ended() ? Status(Code::kSessionLost, "the session ended during the call, open a new one")
-                          : Status::Ok();
+  return session->ended()
+             ? Status(Code::kSessionLost, "the session ended during the call, open a new one")
+             : Status::Ok();
 }
 
-void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed, PutRow* row,
-                            Views* views, TimePoint now, Effects* effects) {
+void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed,
+                            PutRow* row, Views* views, TimePoint now, Effects* effects) {
   Object* object = Object::Make(row->key, static_cast<uint32_t>(row->size), placed);
   object->writing = true;
   Shard& shard = ShardOf(row->hash);
   {
     MutexLock lock(shard.mutex);
-    // Another call may have come first; an ended session gets nothing (its grants were collected under this lock).
+    // Another call may have come first; an ended session gets nothing (its grants were collected
+    // under this lock).
     if (!SettleIfThere(shard, spec, row)) {
       if (session.ended()) {
         row->code = Code::kSessionLost;
@@ -93,7 +97,8 @@ void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<con
   for (const Placed& extents : placed) FreeUnwritten(extents, effects);
 }
 
-// Nothing was written there, or whoever did is done: no lease, no catalog record, no fence to wait for.
+// Nothing was written there, or whoever did is done: no lease, no catalog record, no fence to wait
+// for.
 void MetaState::FreeUnwritten(const Placed& placed, Effects* effects) {
   segments_.Get(placed.segment).Free(placed);
   effects->space = true;
@@ -114,8 +119,10 @@ void MetaState::EraseGrant(Shard& shard, Grant* grant) {
   counters_.grants.fetch_sub(1, std::memory_order_relaxed);
 }
 
-Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants, std::span<const uint64_t> checksums,
-                            std::span<const uint32_t> failed_replicas, std::span<Code> codes, TimePoint now) {
+Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants,
+                            std::span<const uint64_t> checksums,
+                            std::span<const uint32_t> failed_replicas, std::span<Code> codes,
+                            TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
   session->Heard(now);
   Effects effects;
@@ -123,11 +130,12 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   const uint64_t generation = next_generation_.fetch_add(grants.size(), std::memory_order_relaxed);
   uint32_t ended = 0;
   uint64_t committed = 0;
-  // From the last to the first: the first keys of a batch are the most valuable and become the youngest.
+  // From the last to the first: the first keys of a batch are the most valuable and become the
+  // youngest.
   for (size_t i = grants.size(); i-- > 0;) {
     codes[i] = CommitOne(session_id, grants[i], checksums.empty() ? 0 : checksums[i],
-                         failed_replicas.empty() ? 0 : failed_replicas[i], stamp + (grants.size() - 1 - i),
-                         generation + i, &effects);
+                         failed_replicas.empty() ? 0 : failed_replicas[i],
+                         stamp + (grants.size() - 1 - i), generation + i, &effects);
     ended += codes[i] == Code::kOk || codes[i] == Code::kReplicasLost;
     committed += codes[i] == Code::kOk;
   }
@@ -138,8 +146,8 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   return Status::Ok();
 }
 
-Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed, uint64_t stamp,
-                          uint64_t generation, Effects* effects) {
+Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed,
+                          uint64_t stamp, uint64_t generation, Effects* effects) {
   if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
   Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
   MutexLock lock(shard.mutex);
@@ -148,7 +156,8 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
   Object* object = grant->object;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     const Segment& segment = segments_.Get(object->replicas()[i].placed.segment);
-    if ((failed >> i & 1) == 0 && !segment.dead() && !segment.feed().HasRoom()) return Code::kQueueFull;
+    if ((failed >> i & 1) == 0 && !segment.dead() && !segment.feed().HasRoom())
+      return Code::kQueueFull;
   }
   for (uint32_t i = object->replica_count; i-- > 0;) {
     const Placed placed = object->replicas()[i].placed;
@@ -188,7 +197,8 @@ void MetaState::QueueAdds(const Object& object, Effects* effects) {
     entry.key = object.key();
     uint64_t left = object.size;
     placed.ForEach([&](const Extent& extent) {
-      const ExtentView view{extent.offset * kUnitBytes, std::min<uint64_t>(left, extent.units * kUnitBytes)};
+      const ExtentView view{extent.offset * kUnitBytes,
+                            std::min<uint64_t>(left, extent.units * kUnitBytes)};
       if (left == object.size) {
         entry.first = view;
       } else {
@@ -209,7 +219,8 @@ Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, Effects* effects) 
   Object* object = grant->object;
   shard.table.Erase(grant->hash, object);
   EraseGrant(shard, grant);
-  for (uint32_t i = 0; i < object->replica_count; ++i) FreeUnwritten(object->replicas()[i].placed, effects);
+  for (uint32_t i = 0; i < object->replica_count; ++i)
+    FreeUnwritten(object->replicas()[i].placed, effects);
   Object::Destroy(object);
   return Code::kOk;
 }

@@ -19,7 +19,8 @@ constexpr size_t kGroup = 32;
 
 }  // namespace
 
-void MetaState::AppendReplicas(const Object& object, uint32_t* first, uint32_t* count, Views* views) const {
+void MetaState::AppendReplicas(const Object& object, uint32_t* first, uint32_t* count,
+                               Views* views) const {
   *first = static_cast<uint32_t>(views->replicas.size());
   *count = object.replica_count;
   for (uint32_t i = 0; i < object.replica_count; ++i) {
@@ -53,14 +54,16 @@ Duration MetaState::LeaseFor(Duration asked) const {
   return asked.count() <= 0 ? options_.lease : std::min(asked, options_.max_lease);
 }
 
-Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> keys, Duration lease, bool pin,
-                         std::span<ReadRow> rows, Views* views, TimePoint now) {
+Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> keys,
+                         Duration lease, bool pin, std::span<ReadRow> rows, Views* views,
+                         TimePoint now) {
   std::shared_ptr<Session> session;
   if (session_id != 0) {
     MMC_ASSIGN_OR_RETURN(session, sessions_.Find(session_id));
     session->Heard(now);
   } else if (pin) {
-    return Status(Code::kInvalidArgument, "a pin needs a session, this lookup is anonymous (session 0)");
+    return Status(Code::kInvalidArgument,
+                  "a pin needs a session, this lookup is anonymous (session 0)");
   }
   const std::vector<uint64_t>& hashes = HashesOf(keys);
   const uint64_t stamp = next_stamp_.fetch_add(keys.size(), std::memory_order_relaxed);
@@ -77,7 +80,8 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
       MutexLock lock(shard.mutex);
       Object* object = shard.table.Find(row.hash, keys[i]);
       if (object == nullptr || object->writing) continue;
-      if (pin && !session->AddPin(object->generation, object, row.hash, options_.max_pins_per_session)) {
+      if (pin &&
+          !session->AddPin(object->generation, object, row.hash, options_.max_pins_per_session)) {
         row.code = Code::kQueueFull;
         continue;
       }
@@ -117,7 +121,8 @@ uint32_t MetaState::LookupPrefix(std::span<const std::string_view> keys) {
       present += !missed;
     }
   }
-  // Who asks for a prefix is about to read it: it counts as use, the first key as the last one used.
+  // Who asks for a prefix is about to read it: it counts as use, the first key as the last one
+  // used.
   const uint64_t stamp = next_stamp_.fetch_add(present, std::memory_order_relaxed);
   for (size_t i = present; i-- > 0;) {
     Shard& shard = ShardOf(hashes[i]);
@@ -151,7 +156,8 @@ void MetaState::Exists(std::span<const std::string_view> keys, uint8_t* present)
   }
 }
 
-void MetaState::Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views, TimePoint now) {
+void MetaState::Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views,
+                     TimePoint now) {
   const std::vector<uint64_t>& hashes = HashesOf(keys);
   for (size_t i = 0; i < keys.size(); ++i) {
     ReadRow& row = rows[i];
@@ -165,13 +171,14 @@ void MetaState::Stat(std::span<const std::string_view> keys, std::span<ReadRow> 
     row.generation = object->generation;
     row.checksum = object->checksum;
     row.pins = object->pins;
-    row.lease_left = Duration(std::max<int64_t>(0, object->lease_until - now.time_since_epoch().count()));
+    row.lease_left =
+        Duration(std::max<int64_t>(0, object->lease_until - now.time_since_epoch().count()));
     AppendReplicas(*object, &row.first_replica, &row.replicas, views);
   }
 }
 
-Status MetaState::Unpin(uint64_t session_id, std::span<const uint64_t> generations, std::span<Code> codes,
-                        TimePoint now) {
+Status MetaState::Unpin(uint64_t session_id, std::span<const uint64_t> generations,
+                        std::span<Code> codes, TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
   session->Heard(now);
   Effects effects;

@@ -7,7 +7,8 @@ namespace {
 constexpr size_t kStepSlots = 1024;  // home slots looked at under one lock
 }  // namespace
 
-void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now) {
+void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> codes,
+                       TimePoint now) {
   Effects effects;
   uint64_t removed = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -46,7 +47,8 @@ uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, Time
   return removed;
 }
 
-void MetaState::ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out) {
+void MetaState::ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor,
+                         std::vector<ListedKey>* out) {
   std::vector<std::pair<uint64_t, Object*>> found;
   bool full = false;
   if (cursor->shard < kShards) {

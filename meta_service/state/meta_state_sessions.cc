@@ -5,9 +5,10 @@
 
 namespace mmc::meta {
 
-Result<uint64_t> MetaState::OpenSession(const std::string& name, const std::string& host_id, uint32_t pid,
-                                        TimePoint now) {
-  MMC_ASSIGN_OR_RETURN(auto session, sessions_.Open(name, host_id, pid, options_.max_sessions, now));
+Result<uint64_t> MetaState::OpenSession(const std::string& name, const std::string& host_id,
+                                        uint32_t pid, TimePoint now) {
+  MMC_ASSIGN_OR_RETURN(auto session,
+                       sessions_.Open(name, host_id, pid, options_.max_sessions, now));
   return session->id();
 }
 
@@ -25,7 +26,8 @@ Status MetaState::CloseSession(uint64_t id, TimePoint now) {
   return Status::Ok();
 }
 
-bool MetaState::EndSession(const std::shared_ptr<Session>& session, TimePoint now, Effects* effects) {
+bool MetaState::EndSession(const std::shared_ptr<Session>& session, TimePoint now,
+                           Effects* effects) {
   std::unordered_map<uint64_t, Pin> pins;
   if (!session->End(&pins)) return false;
   sessions_.Erase(session->id());
@@ -34,7 +36,8 @@ bool MetaState::EndSession(const std::shared_ptr<Session>& session, TimePoint no
   return true;
 }
 
-// The keys are free at once; the space waits until the node says that nobody of the session can write any more.
+// The keys are free at once; the space waits until the node says that nobody of the session can
+// write any more.
 void MetaState::RevokeGrants(uint64_t session, Effects* effects) {
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);

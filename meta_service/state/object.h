@@ -2,12 +2,12 @@
 //
 //   | Object 48 | Replica 32 x capacity | key bytes |
 //
-// A committed replica is linked into the eviction order of its (shard, segment). Its extents are kept in place when
-// there is one, in a list otherwise.
+// A committed replica is linked into the eviction order of its (shard, segment). Its extents are
+// kept in place when there is one, in a list otherwise.
 //
-// Thread safety: guarded by the lock of the shard that the key belongs to; a detached object (removed, still pinned)
-// by the same lock. Ownership: made by Object::Make, given back by Object::Destroy; the extents belong to whoever
-// holds the Placed.
+// Thread safety: guarded by the lock of the shard that the key belongs to; a detached object
+// (removed, still pinned) by the same lock. Ownership: made by Object::Make, given back by
+// Object::Destroy; the extents belong to whoever holds the Placed.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@
 
 namespace mmc::meta {
 
-// Extents of one replica, all in one segment; 16 bytes, moved by copying, freed by the segment they came from.
+// Extents of one replica, all in one segment; 16 bytes, moved by copying, freed by the segment they
+// came from.
 struct Placed {
   static constexpr uint32_t kMany = 0xFFFFFFFF;
   union {
@@ -62,8 +63,9 @@ static_assert(sizeof(Placed) == 16);
 
 struct Replica {
   union {
-    Replica* older;        // towards the next victim
-    uint64_t forget_seq;   // detached while pinned: when the catalog has this acknowledged, the space may go
+    Replica* older;       // towards the next victim
+    uint64_t forget_seq;  // detached while pinned: when the catalog has this acknowledged, the
+                          // space may go
   };
   Replica* newer;
   Placed placed;

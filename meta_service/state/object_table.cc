@@ -24,7 +24,9 @@ T* ZeroedArray(size_t n) {
 uint64_t HashKey(std::string_view key) { return XXH3_64bits(key.data(), key.size()); }
 
 ObjectTable::ObjectTable()
-    : slots_(ZeroedArray<Slot>(size_t{1} << kFirstBits)), mask_((size_t{1} << kFirstBits) - 1), shift_(64 - kFirstBits) {
+    : slots_(ZeroedArray<Slot>(size_t{1} << kFirstBits)),
+      mask_((size_t{1} << kFirstBits) - 1),
+      shift_(64 - kFirstBits) {
   Publish();
 }
 
@@ -83,11 +85,13 @@ void ObjectTable::Erase(uint64_t hash, const Object* object) {
   --size_;
 }
 
-uint64_t ObjectTable::Walk(uint64_t from, size_t slots, std::vector<std::pair<uint64_t, Object*>>* out) const {
+uint64_t ObjectTable::Walk(uint64_t from, size_t slots,
+                           std::vector<std::pair<uint64_t, Object*>>* out) const {
   const size_t first = Home(from);
   const size_t end = std::min(first + slots, mask_ + 1);
   const size_t begin = out->size();
-  // Entries whose home is in [first, end) sit there or in the run of full slots that follows, maybe around the end.
+  // Entries whose home is in [first, end) sit there or in the run of full slots that follows, maybe
+  // around the end.
   for (size_t n = first; n - first <= mask_; ++n) {
     const Slot& slot = slots_[n & mask_];
     if (slot.object == nullptr) {
@@ -97,7 +101,8 @@ uint64_t ObjectTable::Walk(uint64_t from, size_t slots, std::vector<std::pair<ui
     const size_t home = Home(slot.hash);
     if (home >= first && home < end && slot.hash >= from) out->push_back({slot.hash, slot.object});
   }
-  std::sort(out->begin() + begin, out->end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(out->begin() + begin, out->end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
   return end == mask_ + 1 ? 0 : static_cast<uint64_t>(end) << shift_;
 }
 

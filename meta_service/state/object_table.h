@@ -1,10 +1,11 @@
 // Open-addressing hash table of one shard: 16 bytes a slot, {hash, object}, linear probing.
 //
-// The home slot is the top bits of the hash, so that slot order is (nearly) hash order and a walk can go on by hash
-// even after the table has grown. The full hash is in the slot: an object is only touched when its key almost surely
-// matches. Deletion shifts back: no tombstones.
+// The home slot is the top bits of the hash, so that slot order is (nearly) hash order and a walk
+// can go on by hash even after the table has grown. The full hash is in the slot: an object is only
+// touched when its key almost surely matches. Deletion shifts back: no tombstones.
 //
-// Thread safety: none, the shard locks; Prefetch alone may be called without the lock. Ownership: of the slots only.
+// Thread safety: none, the shard locks; Prefetch alone may be called without the lock. Ownership:
+// of the slots only.
 #pragma once
 
 #include <atomic>
@@ -57,8 +58,8 @@ class ObjectTable {
   size_t size() const { return size_; }
   size_t MetadataBytes() const { return (mask_ + 1) * sizeof(Slot); }
 
-  // Appends the objects with hash >= from, in hash order, of about `slots` home slots. Returns the hash to go on from,
-  // or 0 when that was the end.
+  // Appends the objects with hash >= from, in hash order, of about `slots` home slots. Returns the
+  // hash to go on from, or 0 when that was the end.
   uint64_t Walk(uint64_t from, size_t slots, std::vector<std::pair<uint64_t, Object*>>* out) const;
 
  private:

@@ -17,8 +17,8 @@ uint64_t FreeUnits(const PlacementNode& node, Medium medium) {
 
 }  // namespace
 
-Placer::Placer(std::shared_ptr<const PlacementView> view, const PutSpec& spec, const std::string& session_host,
-               uint64_t dice)
+Placer::Placer(std::shared_ptr<const PlacementView> view, const PutSpec& spec,
+               const std::string& session_host, uint64_t dice)
     : view_(std::move(view)), spec_(spec), host_(session_host), dice_(dice) {}
 
 // splitmix64: the same seed and calls give the same placement.
@@ -74,7 +74,9 @@ int Placer::PickMedium(uint32_t units) {
   return last_medium_;
 }
 
-bool Placer::Used(uint32_t node) const { return std::find(used_.begin(), used_.end(), node) != used_.end(); }
+bool Placer::Used(uint32_t node) const {
+  return std::find(used_.begin(), used_.end(), node) != used_.end();
+}
 
 const PlacementNode* Placer::Draw(const Nodes& nodes, Medium medium) {
   const PlacementNode* a = nodes[Roll() % nodes.size()];
@@ -82,7 +84,8 @@ const PlacementNode* Placer::Draw(const Nodes& nodes, Medium medium) {
   return FreeUnits(*a, medium) >= FreeUnits(*b, medium) ? a : b;
 }
 
-bool Placer::TryNode(const PlacementNode& node, Medium medium, uint32_t units, std::vector<Placed>* out) {
+bool Placer::TryNode(const PlacementNode& node, Medium medium, uint32_t units,
+                     std::vector<Placed>* out) {
   if (Used(node.id)) return false;
   Segment* best = nullptr;
   for (const auto& segment : node.segments) {
@@ -111,10 +114,12 @@ bool Placer::PlaceOne(Medium medium, uint32_t units, std::vector<Placed>* out) {
   for (const PlacementNode* node : order.preferred) {
     if (TryNode(*node, medium, units, out)) return true;
   }
-  return TryDrawn(order.drawn[0], medium, units, out) || TryDrawn(order.drawn[1], medium, units, out);
+  return TryDrawn(order.drawn[0], medium, units, out) ||
+         TryDrawn(order.drawn[1], medium, units, out);
 }
 
-// Remembers the segment that comes first in the order of choice among the nodes that hold no replica of this key yet.
+// Remembers the segment that comes first in the order of choice among the nodes that hold no
+// replica of this key yet.
 void Placer::Lacks(Medium medium, uint32_t units) {
   Order& order = OrderOf(medium);
   Nodes nodes = order.preferred;
@@ -142,7 +147,8 @@ Code Placer::Place(uint64_t bytes, std::vector<Placed>* out) {
   if (medium < 0) return Code::kNoNode;
   for (uint32_t r = 0; r < spec_.replicas; ++r) {
     if (PlaceOne(static_cast<Medium>(medium), units, out)) continue;
-    for (uint32_t missing = r; missing < spec_.replicas; ++missing) Lacks(static_cast<Medium>(medium), units);
+    for (uint32_t missing = r; missing < spec_.replicas; ++missing)
+      Lacks(static_cast<Medium>(medium), units);
     for (size_t i = 0; i < out->size(); ++i) {
       for (const auto& node : view_->nodes) {
         for (const auto& segment : node.segments) {

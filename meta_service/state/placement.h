@@ -1,9 +1,10 @@
 // Decides where the replicas of one PutStart call go, and takes the space.
 //
-// Order: the preferred nodes as given; with prefer_local the nodes of the session's host; then the others. Of several on
-// the host, and of the others, the one of two drawn by lot that has more free bytes. A node that is full is passed over as long as another has room; when
-// none has, the first choice is remembered as the one to evict from. Replicas are on distinct nodes.
-// The medium is the one asked for as long as enough nodes have a segment of it that could ever hold the value;
+// Order: the preferred nodes as given; with prefer_local the nodes of the session's host; then the
+// others. Of several on the host, and of the others, the one of two drawn by lot that has more free
+// bytes. A node that is full is passed over as long as another has room; when none has, the first
+// choice is remembered as the one to evict from. Replicas are on distinct nodes. The medium is the
+// one asked for as long as enough nodes have a segment of it that could ever hold the value;
 // otherwise (unless strict) the first other medium of which that is true.
 //
 // Thread safety: one Placer per call and thread. Ownership: keeps the view alive.
@@ -22,8 +23,8 @@ namespace mmc::meta {
 
 class Placer {
  public:
-  Placer(std::shared_ptr<const PlacementView> view, const PutSpec& spec, const std::string& session_host,
-         uint64_t dice);
+  Placer(std::shared_ptr<const PlacementView> view, const PutSpec& spec,
+         const std::string& session_host, uint64_t dice);
 
   // All replicas or none. Codes: kOk, kNoSpace (Needs() grew), kNoNode.
   Code Place(uint64_t bytes, std::vector<Placed>* out);
@@ -58,7 +59,8 @@ class Placer {
   const std::string& host_;
   uint64_t dice_;
   std::array<std::unique_ptr<Order>, kMediums> orders_;
-  uint32_t last_units_ = 0;  // PickMedium's last question and answer: batches are mostly of one size
+  uint32_t last_units_ =
+      0;  // PickMedium's last question and answer: batches are mostly of one size
   int last_medium_ = -1;
   std::vector<uint32_t> used_;  // nodes of the replicas placed so far of this key
   std::map<uint32_t, Need> needs_;

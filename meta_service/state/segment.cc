@@ -7,9 +7,12 @@ namespace mmc::meta {
 
 const char* MediumName(Medium medium) {
   switch (medium) {
-    case Medium::kDram: return "dram";
-    case Medium::kHbm: return "hbm";
-    case Medium::kSsd: return "ssd";
+    case Medium::kDram:
+      return "dram";
+    case Medium::kHbm:
+      return "hbm";
+    case Medium::kSsd:
+      return "ssd";
   }
   return "unknown";
 }
@@ -88,7 +91,8 @@ Status SegmentTable::Add(const std::shared_ptr<Segment>& segment) {
   uint32_t slot = 0;
   while (slot < owned_.size() && owned_[slot] != nullptr) ++slot;
   if (slot == kMaxSegments) {
-    return Status(Code::kQueueFull, "there are " + std::to_string(kMaxSegments) + " segments, no more can join");
+    return Status(Code::kQueueFull,
+                  "there are " + std::to_string(kMaxSegments) + " segments, no more can join");
   }
   if (slot == owned_.size()) owned_.push_back(nullptr);
   owned_[slot] = segment;

@@ -1,8 +1,9 @@
-// One pool of one node: its allocator and figures. SegmentTable finds it by the small number that replicas carry.
+// One pool of one node: its allocator and figures. SegmentTable finds it by the small number that
+// replicas carry.
 //
-// Thread safety: all methods from any thread. Ownership: shared by the table and the node; a slot of the table is used
-// again once its segment is dead and nothing is allocated in it, so a replica's slot number stays good as long as the
-// replica holds space.
+// Thread safety: all methods from any thread. Ownership: shared by the table and the node; a slot
+// of the table is used again once its segment is dead and nothing is allocated in it, so a
+// replica's slot number stays good as long as the replica holds space.
 #pragma once
 
 #include <array>

@@ -30,11 +30,13 @@ bool Session::End(std::unordered_map<uint64_t, Pin>* pins) {
   return true;
 }
 
-Result<std::shared_ptr<Session>> Sessions::Open(const std::string& name, const std::string& host_id, uint32_t pid,
-                                                uint32_t max_sessions, TimePoint now) {
+Result<std::shared_ptr<Session>> Sessions::Open(const std::string& name, const std::string& host_id,
+                                                uint32_t pid, uint32_t max_sessions,
+                                                TimePoint now) {
   MutexLock lock(mutex_);
   if (sessions_.size() >= max_sessions) {
-    return Status(Code::kQueueFull, std::to_string(max_sessions) + " client sessions are open, no more are taken");
+    return Status(Code::kQueueFull,
+                  std::to_string(max_sessions) + " client sessions are open, no more are taken");
   }
   const uint64_t id = next_id_++;
   auto session = std::make_shared<Session>(id, name, host_id, pid, now);
@@ -46,7 +48,8 @@ Result<std::shared_ptr<Session>> Sessions::Find(uint64_t id) const {
   MutexLock lock(mutex_);
   const auto it = sessions_.find(id);
   if (it == sessions_.end()) {
-    return Status(Code::kSessionLost, "session " + std::to_string(id) + " is not known here, open a new one");
+    return Status(Code::kSessionLost,
+                  "session " + std::to_string(id) + " is not known here, open a new one");
   }
   return it->second;
 }

@@ -1,7 +1,8 @@
-// Client sessions: who is there, when it was last heard, what it has pinned. Grants are in the shards.
+// Client sessions: who is there, when it was last heard, what it has pinned. Grants are in the
+// shards.
 //
-// Thread safety: all methods from any thread. Ownership: the table shares sessions with the calls that use them; one
-// that has ended (ended() is true) gets no new grants or pins.
+// Thread safety: all methods from any thread. Ownership: the table shares sessions with the calls
+// that use them; one that has ended (ended() is true) gets no new grants or pins.
 #pragma once
 
 #include <atomic>
@@ -35,8 +36,12 @@ class Session {
   const std::string& host_id() const { return host_id_; }
   uint32_t pid() const { return pid_; }
 
-  void Heard(TimePoint now) { last_heard_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
-  TimePoint last_heard() const { return TimePoint(Duration(last_heard_.load(std::memory_order_relaxed))); }
+  void Heard(TimePoint now) {
+    last_heard_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  TimePoint last_heard() const {
+    return TimePoint(Duration(last_heard_.load(std::memory_order_relaxed)));
+  }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
   std::atomic<uint32_t>& grants() { return grants_; }
 
@@ -62,8 +67,8 @@ class Sessions {
  public:
   explicit Sessions(uint64_t first_id) : next_id_(first_id) {}
 
-  Result<std::shared_ptr<Session>> Open(const std::string& name, const std::string& host_id, uint32_t pid,
-                                        uint32_t max_sessions, TimePoint now);
+  Result<std::shared_ptr<Session>> Open(const std::string& name, const std::string& host_id,
+                                        uint32_t pid, uint32_t max_sessions, TimePoint now);
   // Errors: kSessionLost.
   Result<std::shared_ptr<Session>> Find(uint64_t id) const;
   void Erase(uint64_t id);

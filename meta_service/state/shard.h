@@ -1,7 +1,8 @@
-// One of the 64 parts of all keys (by hash): their table, their eviction order and their grants, under one lock.
+// One of the 64 parts of all keys (by hash): their table, their eviction order and their grants,
+// under one lock.
 //
-// A grant's number is | tag 32 | slot 24 | shard 8 |: found without a search, and a used one is never mistaken for a
-// later one of the same slot.
+// A grant's number is | tag 32 | slot 24 | shard 8 |: found without a search, and a used one is
+// never mistaken for a later one of the same slot.
 //
 // Thread safety: lock `mutex`, then use. Ownership: owns the objects in its table.
 #pragma once
@@ -20,7 +21,7 @@ inline constexpr uint32_t kShards = 64;
 
 struct Grant {
   uint64_t session = 0;
-  uint64_t call = 0;       // of the PutStart that made it
+  uint64_t call = 0;  // of the PutStart that made it
   uint64_t hash = 0;
   Object* object = nullptr;  // null: a spare slot
   int64_t expiry = 0;
@@ -50,7 +51,8 @@ class GrantSlab {
   }
   Grant* Find(uint64_t id) {
     const uint32_t slot = SlotOf(id);
-    if (slot >= slots_.size() || slots_[slot].object == nullptr || slots_[slot].tag != id >> 32) return nullptr;
+    if (slot >= slots_.size() || slots_[slot].object == nullptr || slots_[slot].tag != id >> 32)
+      return nullptr;
     return &slots_[slot];
   }
   // Of an object that is being written.

@@ -1,4 +1,5 @@
-// What goes into and comes out of MetaState: options, rows of batches, views of replicas. No protobuf here.
+// What goes into and comes out of MetaState: options, rows of batches, views of replicas. No
+// protobuf here.
 //
 // Thread safety: values. Ownership: string_views point into the caller's request.
 #pragma once
@@ -40,13 +41,16 @@ struct StateOptions {
   uint32_t max_sessions = 65'536;
   uint32_t max_grants_per_session = 1u << 16;
   uint32_t max_pins_per_session = 1u << 20;
-  uint32_t max_feed_records = 1u << 18;  // per node, not yet acknowledged; then commits there answer kQueueFull
+  uint32_t max_feed_records =
+      1u << 18;  // per node, not yet acknowledged; then commits there answer kQueueFull
   uint32_t max_nodes = 4096;
-  uint64_t id_base = 1;  // sessions and generations count from here: must grow from start to start of the service
-  uint64_t seed = 1;     // of the placement's dice
+  uint64_t id_base =
+      1;  // sessions and generations count from here: must grow from start to start of the service
+  uint64_t seed = 1;  // of the placement's dice
 };
 
-// ---- batches -----------------------------------------------------------------------------------------------------
+// ---- batches
+// -----------------------------------------------------------------------------------------------------
 
 struct ExtentView {
   uint64_t offset = 0;  // bytes from the start of the segment
@@ -61,7 +65,8 @@ struct ReplicaView {
   uint32_t extents = 0;
 };
 
-// Replicas and extents of a batch; rows point into it. Kept by the caller so that its memory is used again.
+// Replicas and extents of a batch; rows point into it. Kept by the caller so that its memory is
+// used again.
 struct Views {
   std::vector<ReplicaView> replicas;
   std::vector<ExtentView> extents;
@@ -109,14 +114,16 @@ struct ListedKey {
   uint64_t size = 0;
 };
 
-// Where a walk over all objects goes on. Keys that are there from its start to its end are met exactly once.
+// Where a walk over all objects goes on. Keys that are there from its start to its end are met
+// exactly once.
 struct WalkCursor {
   uint32_t shard = 0;
   uint64_t from_hash = 0;
   bool done = false;
 };
 
-// ---- nodes -------------------------------------------------------------------------------------------------------
+// ---- nodes
+// -------------------------------------------------------------------------------------------------------
 
 struct EndpointInfo {
   std::string transport;
@@ -170,7 +177,7 @@ struct CatalogEntry {
   uint64_t size = 0;
   uint64_t checksum = 0;
   std::string key;
-  ExtentView first;                // extents: the first, and the others if any
+  ExtentView first;  // extents: the first, and the others if any
   std::vector<ExtentView> others;
 };
 
@@ -180,7 +187,8 @@ struct CatalogBatch {
   bool fresh = false;  // false: nothing that was not sent before; the caller may wait
 };
 
-// ---- figures -----------------------------------------------------------------------------------------------------
+// ---- figures
+// -----------------------------------------------------------------------------------------------------
 
 enum class EvictCause : uint8_t { kBackground = 0, kInline = 1 };
 inline constexpr int kEvictCauses = 2;

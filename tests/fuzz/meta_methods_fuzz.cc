@@ -1,7 +1,9 @@
-// The first byte picks a method, the rest is its protobuf body, dispatched through the in-process server of a meta
-// service that has a node, a session (number 1 in the input is replaced by it) and some objects.
+// The first byte picks a method, the rest is its protobuf body, dispatched through the in-process
+// server of a meta service that has a node, a session (number 1 in the input is replaced by it) and
+// some objects.
 //
-// Whatever comes, the service answers, and afterwards its books balance: used bytes are within the capacity.
+// Whatever comes, the service answers, and afterwards its books balance: used bytes are within the
+// capacity.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -59,28 +61,50 @@ struct World {
   }
   void Dispatch(uint8_t pick, const uint8_t* data, size_t size) {
     switch (pick % 22) {
-      case 0: return Parse(proto::kOpenSession, data, size);
-      case 1: return Parse(proto::kSessionHeartbeat, data, size);
-      case 2: return Parse(proto::kPutStart, data, size);
-      case 3: return Parse(proto::kPutCommit, data, size);
-      case 4: return Parse(proto::kPutAbort, data, size);
-      case 5: return Parse(proto::kLookup, data, size);
-      case 6: return Parse(proto::kUnpin, data, size);
-      case 7: return Parse(proto::kLookupPrefix, data, size);
-      case 8: return Parse(proto::kExists, data, size);
-      case 9: return Parse(proto::kStat, data, size);
-      case 10: return Parse(proto::kRemove, data, size);
-      case 11: return Parse(proto::kRemoveAll, data, size);
-      case 12: return Parse(proto::kRemoveByPrefix, data, size);
-      case 13: return Parse(proto::kList, data, size);
-      case 14: return Parse(proto::kJoin, data, size);
-      case 15: return Parse(proto::kNodeHeartbeat, data, size);
-      case 16: return Parse(proto::kNodeLeave, data, size);
-      case 17: return Parse(proto::kCatalogSync, data, size);
-      case 18: return Parse(proto::kReportReplica, data, size);
-      case 19: return Parse(proto::kDirectory, data, size);
-      case 20: return Parse(proto::kClusterStatus, data, size);
-      default: return Parse(proto::kCloseSession, data, size);
+      case 0:
+        return Parse(proto::kOpenSession, data, size);
+      case 1:
+        return Parse(proto::kSessionHeartbeat, data, size);
+      case 2:
+        return Parse(proto::kPutStart, data, size);
+      case 3:
+        return Parse(proto::kPutCommit, data, size);
+      case 4:
+        return Parse(proto::kPutAbort, data, size);
+      case 5:
+        return Parse(proto::kLookup, data, size);
+      case 6:
+        return Parse(proto::kUnpin, data, size);
+      case 7:
+        return Parse(proto::kLookupPrefix, data, size);
+      case 8:
+        return Parse(proto::kExists, data, size);
+      case 9:
+        return Parse(proto::kStat, data, size);
+      case 10:
+        return Parse(proto::kRemove, data, size);
+      case 11:
+        return Parse(proto::kRemoveAll, data, size);
+      case 12:
+        return Parse(proto::kRemoveByPrefix, data, size);
+      case 13:
+        return Parse(proto::kList, data, size);
+      case 14:
+        return Parse(proto::kJoin, data, size);
+      case 15:
+        return Parse(proto::kNodeHeartbeat, data, size);
+      case 16:
+        return Parse(proto::kNodeLeave, data, size);
+      case 17:
+        return Parse(proto::kCatalogSync, data, size);
+      case 18:
+        return Parse(proto::kReportReplica, data, size);
+      case 19:
+        return Parse(proto::kDirectory, data, size);
+      case 20:
+        return Parse(proto::kClusterStatus, data, size);
+      default:
+        return Parse(proto::kCloseSession, data, size);
     }
   }
 
@@ -97,13 +121,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static std::unique_ptr<World> world;
   static int inputs = 0;
   if (size == 0) return 0;
-  // A fresh world now and then, so that nodes, sessions and objects of old inputs do not fill it for good.
+  // A fresh world now and then, so that nodes, sessions and objects of old inputs do not fill it
+  // for good.
   if (inputs++ % 2000 == 0) {
     world.reset();
     world = std::make_unique<World>();
   }
   world->Dispatch(data[0], data + 1, size - 1);
   const auto figures = world->service->state().figures();
-  if (figures.used_bytes > figures.capacity_bytes || figures.waiting_bytes > figures.used_bytes) std::abort();
+  if (figures.used_bytes > figures.capacity_bytes || figures.waiting_bytes > figures.used_bytes)
+    std::abort();
   return 0;
 }

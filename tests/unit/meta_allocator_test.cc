@@ -1,11 +1,11 @@
 // The allocator against a bitmap model that knows which unit is whose.
-#include "meta_service/state/allocator.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
 #include <random>
 #include <vector>
+
+#include "meta_service/state/allocator.h"
 
 namespace mmc::meta {
 namespace {
@@ -50,7 +50,8 @@ TEST(MetaAllocator, RandomWorkKeepsTheModelAndTheInvariants) {
       std::vector<Extent> extents;
       const uint32_t free = allocator.free_units();
       const bool got = allocator.Allocate(units, &extents);
-      ASSERT_EQ(got, units <= free) << "as long as enough units are free, fragmentation never fails a request";
+      ASSERT_EQ(got, units <= free)
+          << "as long as enough units are free, fragmentation never fails a request";
       if (!got) {
         ASSERT_EQ(allocator.free_units(), free);
         continue;

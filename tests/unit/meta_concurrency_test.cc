@@ -1,5 +1,6 @@
-// Many threads on one MetaState: writers that commit, abort and die, readers that pin, removers, evictors, nodes that
-// acknowledge and one that dies. In the end every byte is accounted for, and no two live replicas ever overlapped.
+// Many threads on one MetaState: writers that commit, abort and die, readers that pin, removers,
+// evictors, nodes that acknowledge and one that dies. In the end every byte is accounted for, and
+// no two live replicas ever overlapped.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -21,7 +22,8 @@ using namespace std::chrono_literals;
 constexpr int kKeys = 1000;
 constexpr uint64_t kSegment = 16_MiB;
 
-// Who writes where: a granted range must not overlap another one that is granted or committed on the same node.
+// Who writes where: a granted range must not overlap another one that is granted or committed on
+// the same node.
 class Owners {
  public:
   void Take(const Views& views, const PutRow& row, uint64_t owner) {
@@ -71,7 +73,9 @@ class MetaConcurrency : public ::testing::Test {
   static std::string Key(uint32_t i) { return "key-" + std::to_string(i % kKeys); }
 
   uint32_t Join(const std::string& name, uint64_t incarnation) {
-    JoinSpec spec{.name = name, .incarnation = incarnation, .segments = {{1, 1, Medium::kDram, kSegment, -1}}};
+    JoinSpec spec{.name = name,
+                  .incarnation = incarnation,
+                  .segments = {{1, 1, Medium::kDram, kSegment, -1}}};
     return state_.Join(spec, now())->node;
   }
 
@@ -82,13 +86,16 @@ class MetaConcurrency : public ::testing::Test {
     for (int i = 0; i < 5000; ++i) {
       const std::string key = Key(random());
       PutRow row{.key = key, .hash = HashKey(key), .size = 1 + random() % 60'000};
-      PutSpec spec{.session = session, .call = state_.NextCall(), .replicas = 1 + static_cast<uint32_t>(i % 2)};
+      PutSpec spec{.session = session,
+                   .call = state_.NextCall(),
+                   .replicas = 1 + static_cast<uint32_t>(i % 2)};
       views.Clear();
       if (!state_.PutStart(spec, {&row, 1}, &views, now()).ok() || row.code != Code::kOk) continue;
       owners_.Take(views, row, row.grant);
       const uint32_t fate = random() % 10;
       Code code = Code::kOk;
-      // A range may be taken by another as soon as the call below lets it go, so it is given back before.
+      // A range may be taken by another as soon as the call below lets it go, so it is given back
+      // before.
       owners_.Give(views, row);
       if (fate < 7) {
         ASSERT_TRUE(state_.PutCommit(session, {&row.grant, 1}, {}, {}, {&code, 1}, now()).ok());

@@ -54,7 +54,8 @@ TEST_F(MetaEviction, FromTheHighThresholdToTheLowOneByBytes) {
   Fill(OpenSession(), 57, 59);  // 92 %
   EXPECT_GT(state_.EvictBetweenThresholds(1000, now()), 0u);
   EXPECT_EQ(Present(0, 59), 51) << "the last that is at or under 80 %";
-  EXPECT_EQ(state_.EvictBetweenThresholds(1000, now()), 0u) << "what waits to be free is not counted again";
+  EXPECT_EQ(state_.EvictBetweenThresholds(1000, now()), 0u)
+      << "what waits to be free is not counted again";
   EXPECT_EQ(Present(0, 8), 0);
   SyncAll(node);
   EXPECT_EQ(Used(), 51 * 64_KiB);
@@ -71,7 +72,8 @@ TEST_F(MetaEviction, LeasedAndPinnedStayAndDoNotStopIt) {
   clock_.Advance(1s);
   EXPECT_EQ(state_.EvictFrom(0, 64 * 64_KiB, EvictCause::kBackground, 1000, now()), 34 * 64_KiB);
   EXPECT_EQ(Present(0, 30), 30);
-  EXPECT_EQ(state_.EvictFrom(0, 64_KiB, EvictCause::kBackground, 1000, now()), 0u) << "ends after one lap";
+  EXPECT_EQ(state_.EvictFrom(0, 64_KiB, EvictCause::kBackground, 1000, now()), 0u)
+      << "ends after one lap";
   clock_.Advance(200s);
   EXPECT_EQ(state_.EvictFrom(0, 64 * 64_KiB, EvictCause::kBackground, 1000, now()), 20 * 64_KiB);
   EXPECT_EQ(Present(20, 30), 10) << "pins have no end";
@@ -135,7 +137,8 @@ TEST_F(MetaEviction, APoolThatIsLeasedLosesNothing) {
   for (int i = 0; i < 64; ++i) Lookup(Key(i), 100s);
   EXPECT_EQ(PutStart(session, {"new"}, 64_KiB)[0].code, Code::kNoSpace);
   EXPECT_EQ(Present(0, 64), 64);
-  EXPECT_NE(state_.ExplainNoSpace(Medium::kDram, now()).find("4.00 MiB are leased"), std::string::npos);
+  EXPECT_NE(state_.ExplainNoSpace(Medium::kDram, now()).find("4.00 MiB are leased"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A MetaState with a clock turned by hand, nodes that acknowledge when told to, and short forms of its calls.
+// A MetaState with a clock turned by hand, nodes that acknowledge when told to, and short forms of
+// its calls.
 //
 // Thread safety: none. Ownership: the fixture owns all.
 #pragma once
@@ -31,8 +32,8 @@ class MetaFixture : public ::testing::Test {
     std::vector<uint64_t> fences;             // told, not yet acknowledged
   };
 
-  FakeNode Join(const std::string& name, uint64_t bytes, uint64_t incarnation = 1, const std::string& host = "h",
-                Medium medium = Medium::kDram) {
+  FakeNode Join(const std::string& name, uint64_t bytes, uint64_t incarnation = 1,
+                const std::string& host = "h", Medium medium = Medium::kDram) {
     JoinSpec spec{.name = name,
                   .incarnation = incarnation,
                   .host_id = host,
@@ -47,7 +48,8 @@ class MetaFixture : public ::testing::Test {
   size_t Sync(FakeNode& node, bool hold_fences = false) {
     CatalogBatch batch;
     const std::vector<uint64_t> fenced = hold_fences ? std::vector<uint64_t>{} : node.fences;
-    const Status status = state_.CatalogSync(node.id, node.incarnation, node.acked, fenced, 100'000, &batch, now());
+    const Status status =
+        state_.CatalogSync(node.id, node.incarnation, node.acked, fenced, 100'000, &batch, now());
     EXPECT_TRUE(status.ok()) << status.ToString();
     for (const CatalogEntry& entry : batch.entries) {
       EXPECT_EQ(entry.seq, node.acked + 1);
@@ -73,8 +75,8 @@ class MetaFixture : public ::testing::Test {
   }
 
   // One attempt for all keys, of one size.
-  std::vector<PutRow> PutStart(uint64_t session, const std::vector<std::string>& keys, uint64_t size,
-                               PutSpec spec = {}) {
+  std::vector<PutRow> PutStart(uint64_t session, const std::vector<std::string>& keys,
+                               uint64_t size, PutSpec spec = {}) {
     keys_.push_back(keys);
     std::vector<PutRow> rows(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
@@ -112,7 +114,8 @@ class MetaFixture : public ::testing::Test {
     state_.Exists({&view, 1}, &present);
     return present == 1;
   }
-  ReadRow Lookup(const std::string& key, Duration lease = 1s, uint64_t session = 0, bool pin = false) {
+  ReadRow Lookup(const std::string& key, Duration lease = 1s, uint64_t session = 0,
+                 bool pin = false) {
     const std::string_view view = key;
     ReadRow row;
     views_.Clear();

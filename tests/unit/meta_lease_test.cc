@@ -1,5 +1,5 @@
-// Promise 3: space is used again only when leases and pins are over, writers are done or fenced, and the catalog has
-// forgotten.
+// Promise 3: space is used again only when leases and pins are over, writers are done or fenced,
+// and the catalog has forgotten.
 #include <gtest/gtest.h>
 
 #include "tests/unit/meta_fixture.h"
@@ -102,8 +102,10 @@ TEST_F(MetaLease, TheEndOfASessionEndsItsPins) {
 TEST_F(MetaLease, APinNeedsASession) {
   const std::string_view key = "a";
   ReadRow row;
-  EXPECT_EQ(state_.Lookup(0, {&key, 1}, 1s, true, {&row, 1}, &views_, now()).code(), Code::kInvalidArgument);
-  EXPECT_EQ(state_.Lookup(77, {&key, 1}, 1s, false, {&row, 1}, &views_, now()).code(), Code::kSessionLost);
+  EXPECT_EQ(state_.Lookup(0, {&key, 1}, 1s, true, {&row, 1}, &views_, now()).code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(state_.Lookup(77, {&key, 1}, 1s, false, {&row, 1}, &views_, now()).code(),
+            Code::kSessionLost);
 }
 
 TEST_F(MetaLease, StatShowsLeaseAndPinsAndExistsTakesNone) {

@@ -81,7 +81,8 @@ TEST_F(MetaMembership, SuspectGetsNoPlacementAndDeadLosesItsObjects) {
   EXPECT_EQ(state_.figures().objects, 0u);
   EXPECT_EQ(state_.NodeHeartbeat(node.id, 1, now()).code(), Code::kStaleNode);
   JoinSpec back{.name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, 2_MiB, -1}}};
-  EXPECT_EQ(state_.Join(back, now()).code(), Code::kStaleNode) << "late writers of that incarnation may be about";
+  EXPECT_EQ(state_.Join(back, now()).code(), Code::kStaleNode)
+      << "late writers of that incarnation may be about";
   EXPECT_EQ(Join("n", 2_MiB, 2).id, node.id);
 }
 
@@ -95,8 +96,10 @@ TEST_F(MetaMembership, AReportMakesSuspectForAWhile) {
   EXPECT_EQ(*state_.NodeHeartbeat(node.id, 1, now()), NodeHealth::kSuspect);
   clock_.Advance(4s);
   EXPECT_EQ(*state_.NodeHeartbeat(node.id, 1, now()), NodeHealth::kServing);
-  EXPECT_EQ(state_.ReportReplica(session, 99, Code::kPeerUnreachable, now()).code(), Code::kNotFound);
-  EXPECT_EQ(state_.ReportReplica(12345, node.id, Code::kPeerUnreachable, now()).code(), Code::kSessionLost);
+  EXPECT_EQ(state_.ReportReplica(session, 99, Code::kPeerUnreachable, now()).code(),
+            Code::kNotFound);
+  EXPECT_EQ(state_.ReportReplica(12345, node.id, Code::kPeerUnreachable, now()).code(),
+            Code::kSessionLost);
 }
 
 TEST_F(MetaMembership, LeavingDropsTheObjectsAtOnce) {
@@ -118,7 +121,8 @@ TEST_F(MetaMembership, LeavingDropsTheObjectsAtOnce) {
 TEST_F(MetaMembership, AWrongAcknowledgementIsRefused) {
   const FakeNode node = Join("n", 2_MiB);
   CatalogBatch batch;
-  EXPECT_EQ(state_.CatalogSync(node.id, 1, 5, {}, 10, &batch, now()).code(), Code::kInvalidArgument);
+  EXPECT_EQ(state_.CatalogSync(node.id, 1, 5, {}, 10, &batch, now()).code(),
+            Code::kInvalidArgument);
   EXPECT_EQ(state_.CatalogSync(node.id, 2, 0, {}, 10, &batch, now()).code(), Code::kStaleNode);
   EXPECT_EQ(state_.CatalogSync(77, 1, 0, {}, 10, &batch, now()).code(), Code::kStaleNode);
 }

@@ -120,7 +120,8 @@ TEST_F(MetaPut, PreferredThenLocalThenTheEmptier) {
     PutStart(session, {"k" + std::to_string(i)}, 4096);
     ++count[views_.replicas[0].node];
   }
-  EXPECT_GT(count[c.id], count[a.id] + count[b.id]) << "two are drawn, the one with more free bytes is taken";
+  EXPECT_GT(count[c.id], count[a.id] + count[b.id])
+      << "two are drawn, the one with more free bytes is taken";
   EXPECT_GT(count[a.id] + count[b.id], 0);
 }
 

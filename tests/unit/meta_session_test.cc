@@ -28,7 +28,8 @@ TEST_F(MetaSession, ADeadWritersSpaceIsFreeOnlyAfterTheFence) {
   EXPECT_EQ(Used(), 2_MiB);
   EXPECT_EQ(state_.figures().fences_waiting, 1u);
   const uint64_t next = OpenSession();
-  EXPECT_EQ(PutStart(next, {"a"}, 2_MiB)[0].code, Code::kNoSpace) << "the key is free, its space is not";
+  EXPECT_EQ(PutStart(next, {"a"}, 2_MiB)[0].code, Code::kNoSpace)
+      << "the key is free, its space is not";
   Sync(node, true);
   ASSERT_EQ(node.fences, std::vector<uint64_t>{dead});
   Sync(node, true);

@@ -1,6 +1,4 @@
 // The table of a shard against std::map, its walks, and the size of what it holds.
-#include "meta_service/state/object_table.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
@@ -9,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "meta_service/state/object_table.h"
 #include "tests/unit/meta_fixture.h"
 
 namespace mmc::meta {
@@ -89,7 +88,8 @@ TEST_F(MetaSizes, AnObjectTakesAtMost160BytesBesideItsKey) {
   constexpr int kObjects = 100'000;
   for (int batch = 0; batch < kObjects / 1000; ++batch) {
     std::vector<std::string> keys;
-    for (int i = 0; i < 1000; ++i) keys.push_back("key-" + std::to_string(batch) + "-" + std::to_string(i));
+    for (int i = 0; i < 1000; ++i)
+      keys.push_back("key-" + std::to_string(batch) + "-" + std::to_string(i));
     Commit(session, Grants(PutStart(session, keys, 4096)));
     keys_.clear();
   }
