@@ -224,4 +224,11 @@ uint64_t Endpoints::connections() const {
   return sum;
 }
 
+uint64_t Endpoints::running() const {
+  uint64_t sum = 0;
+  MutexLock lock(mutex_);
+  for (const auto& listener : listeners_) sum += listener->running();
+  return sum;
+}
+
 }  // namespace mmc::local

@@ -41,6 +41,8 @@ class Endpoints {
   // See fabric::Listener::Fence; `done` runs when all listeners are through.
   void Fence(uint64_t session, std::function<void()> done);
   uint64_t connections() const;
+  // Accesses that the listeners are carrying out now.
+  uint64_t running() const;
 
  private:
   Status OpenPreferred();

@@ -22,8 +22,9 @@ constexpr uint32_t kDramSegment = 1;
 constexpr std::chrono::milliseconds kFenceStep{20};
 constexpr std::chrono::milliseconds kFenceLog{5000};
 constexpr std::chrono::milliseconds kDrainStep{5};
-// Clients keep idle connections open, so an open one does not mean that somebody still reads.
-constexpr std::chrono::milliseconds kIdleDrain{300};
+// A transfer is several requests with nothing under way in between: this long without any is the
+// end.
+constexpr std::chrono::milliseconds kQuiet{50};
 
 uint64_t RandomNonZero() {
   std::random_device source;
@@ -65,6 +66,7 @@ struct LocalService::Impl final : NodeBody {
       : options(std::move(opts)), meta(std::move(channel)), endpoints(options, regions) {}
 
   Status Open();
+  void Drain(TimePoint until);
   void Close(TimePoint deadline);
   Status Lend();
   CatalogIdentity Identity() const;
@@ -145,16 +147,21 @@ Status LocalService::Impl::Open() {
   return Status::Ok();
 }
 
+// The pool has forgotten the node; what still runs are transfers of those who had asked before.
+void LocalService::Impl::Drain(TimePoint until) {
+  Flag never;
+  TimePoint quiet_since = Clock::Real().Now();
+  while (endpoints.connections() != 0) {
+    const TimePoint now = Clock::Real().Now();
+    if (endpoints.running() != 0) quiet_since = now;
+    if (now >= until || now - quiet_since >= kQuiet) return;
+    never.WaitFor(kDrainStep);
+  }
+}
+
 void LocalService::Impl::Close(TimePoint deadline) {
   agent->Stop(deadline);
-  if (open) {
-    // The pool has forgotten the node; what still runs are reads of those who had asked before.
-    const TimePoint until =
-        std::min(deadline, Clock::Real().Now() +
-                               std::min<std::chrono::milliseconds>(options.drain, kIdleDrain));
-    Flag never;
-    while (endpoints.connections() != 0 && Clock::Real().Now() < until) never.WaitFor(kDrainStep);
-  }
+  if (open) Drain(std::min(deadline, Clock::Real().Now() + options.drain));
   open = false;
   endpoints.Close();
   regions.Remove({.segment = kDramSegment, .epoch = epoch});

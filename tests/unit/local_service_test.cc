@@ -5,12 +5,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <thread>
 
+#include "fabric/tcp/frame.h"
 #include "fabric/transport.h"
 #include "local_service/catalog_reader.h"
 #include "local_service/meta_agent.h"
@@ -317,6 +320,74 @@ TEST_F(LocalServiceTest, LeavesWithNothingLeftBehind) {
   // The name is free again.
   node = StartNode();
   EXPECT_TRUE(node->stats().joined);
+}
+
+// Sends and receives whole structures of the data protocol, as a client that reads slowly.
+class SlowReader {
+ public:
+  explicit SlowReader(const std::string& address) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    const int small = 64 << 10;
+    setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  }
+  ~SlowReader() { close(fd_); }
+  SlowReader(const SlowReader&) = delete;
+  SlowReader& operator=(const SlowReader&) = delete;
+
+  template <typename T>
+  void Send(const T& value) const {
+    ASSERT_EQ(send(fd_, &value, sizeof value, MSG_NOSIGNAL), ssize_t{sizeof value});
+  }
+  bool Receive(void* to, size_t bytes) const {
+    return recv(fd_, to, bytes, MSG_WAITALL) == static_cast<ssize_t>(bytes);
+  }
+
+ private:
+  const int fd_;
+};
+
+TEST_F(LocalServiceTest, AReadThatRunsWhenTheNodeLeavesIsFinished) {
+  const auto node = StartNode();
+  const std::string value = Value(7u << 20, 3);  // more than the sockets in between can hold
+  std::string address;
+  {
+    const auto link = Connect(*node, "tcp", session_);
+    ASSERT_NE(link, nullptr);
+    Put("big", value, *link);
+    link->Close();
+  }
+  for (const fabric::Endpoint& endpoint : node->endpoints()) {
+    if (endpoint.transport == "tcp") address = endpoint.address;
+  }
+  Place place;
+  ASSERT_EQ(Lookup("big", &place), Code::kOk);
+  const SlowReader reader(address);
+  reader.Send(fabric::tcp::Hello{.session = session_});
+  fabric::tcp::HelloReply hello;
+  ASSERT_TRUE(reader.Receive(&hello, sizeof hello));
+  reader.Send(fabric::tcp::RequestHead{.op_count = static_cast<uint32_t>(place.extents.size()),
+                                       .total = value.size(),
+                                       .request = 1});
+  for (const CatalogExtent& extent : place.extents) {
+    reader.Send(fabric::tcp::WireOp{.segment = place.region.segment,
+                                    .epoch = place.region.epoch,
+                                    .offset = extent.offset,
+                                    .length = extent.length});
+  }
+  fabric::tcp::ResponseHead head;
+  ASSERT_TRUE(reader.Receive(&head, sizeof head));
+  ASSERT_EQ(head.code, 0u);
+
+  std::thread stopper([&] { node->Stop(Soon()); });
+  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 0; }));
+  std::string got(value.size(), '\0');
+  EXPECT_TRUE(reader.Receive(got.data(), got.size()));
+  EXPECT_TRUE(got == value);
+  stopper.join();
 }
 
 TEST_F(LocalServiceTest, ALostConnectionLosesNothing) {
