@@ -1,5 +1,5 @@
-// The one plug-in seam of the fabric: a Transport makes Listeners (which serve a RegionTable) and Links (which move bytes
-// to and from a far one). It knows nothing of keys, leases or replicas.
+// The one plug-in seam of the fabric: a Transport makes Listeners (which serve a RegionTable) and Links (which move
+// bytes to and from a far one). It knows nothing of keys, leases or replicas.
 //
 // Thread safety: all methods from any thread. Ownership: Links and Listeners are shared_ptr/unique_ptr of the caller;
 // a Link outlives the transfers it carries.

@@ -1,5 +1,5 @@
-// Copy methods by size: what kStreamThreshold in fabric/copy/copy_engine.h is chosen from. The destination is cold: each
-// copy goes to another place of a working set much larger than the caches of one core.
+// Copy methods by size: what kStreamThreshold in fabric/copy/copy_engine.h is chosen from. The destination is cold:
+// each copy goes to another place of a working set much larger than the caches of one core.
 #include <benchmark/benchmark.h>
 
 #include <cstring>

@@ -41,7 +41,8 @@ void Die(const Status& status) {
   RegionTable regions;
   auto memory = SegmentMemory::Create({.name = "bench", .size = kSegment});
   if (!memory.ok()) Die(memory.status());
-  const Status added = regions.Add({{1, 1}, {(*memory)->data(), kSegment}, Access::kReadWrite, MemoryKind::kHost, *memory});
+  const Status added =
+      regions.Add({{1, 1}, {(*memory)->data(), kSegment}, Access::kReadWrite, MemoryKind::kHost, *memory});
   if (!added.ok()) Die(added);
   std::vector<std::unique_ptr<Listener>> listeners;
   const std::map<std::string, std::string> addresses{
@@ -116,10 +117,16 @@ std::vector<std::vector<Op>> AllBlocks() {
   return blocks;
 }
 
+// Kept over all runs: a new shm link maps its pages in the background, which would compete with the measured copies.
 std::shared_ptr<Link> LinkOver(const std::string& name, LinkOptions options = {}) {
-  auto link = FindTransport(name)->Connect(server->addresses[name], options, Soon());
-  if (!link.ok()) Die(link.status());
-  return *link;
+  static std::map<std::string, std::shared_ptr<Link>> links;
+  auto& kept = links[name + options.congestion_control];
+  if (kept == nullptr) {
+    auto link = FindTransport(name)->Connect(server->addresses[name], options, Soon());
+    if (!link.ok()) Die(link.status());
+    kept = *link;
+  }
+  return kept;
 }
 
 void Finish(benchmark::State& state, uint64_t bytes) {

@@ -1,5 +1,5 @@
 // Goal: whatever breaks, every transfer ends within its deadline, says truly how, and nobody touches memory afterwards.
-// Method: fences, deadlines and closing under load; helper processes that are stopped or killed; loopback's fault plans.
+// Method: fences, deadlines and closing under load; helper processes stopped or killed; loopback's fault plans.
 #include <atomic>
 #include <cstring>
 #include <thread>

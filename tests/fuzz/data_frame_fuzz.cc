@@ -74,8 +74,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<std::byte> memory(kRegionBytes * 3, kGuard);
   std::vector<std::byte> fixed(kRegionBytes, kGuard);
   mmc::fabric::RegionTable regions;
-  Check(regions.Add({{1, 1}, {memory.data() + kRegionBytes, kRegionBytes}, Access::kReadWrite, MemoryKind::kHost, nullptr})
-            .ok());
+  std::byte* const middle = memory.data() + kRegionBytes;
+  Check(regions.Add({{1, 1}, {middle, kRegionBytes}, Access::kReadWrite, MemoryKind::kHost, nullptr}).ok());
   Check(regions.Add({{2, 1}, fixed, Access::kReadOnly, MemoryKind::kHost, nullptr}).ok());
   mmc::fabric::tcp::ConnectionOptions options;
   options.regions = &regions;
