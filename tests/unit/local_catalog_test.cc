@@ -281,7 +281,7 @@ size_t CheckSubset(const CatalogImage& image, const Sample& sample) {
 TEST(CatalogReaderTest, ACutFileGivesTheRecordsThatAreWhole) {
   const Sample sample = MakeSample();
   size_t last = 0;
-  const size_t interesting = kCatalogHeaderBytes + 64_KiB;
+  const size_t interesting = std::min(sample.bytes.size(), kCatalogHeaderBytes + 48_KiB);
   for (size_t size = 0; size <= interesting; size += size < kCatalogHeaderBytes ? 61 : 8) {
     const Result<CatalogImage> image = CatalogReader::Parse({sample.bytes.data(), size});
     if (size < kCatalogHeaderBytes) {
