@@ -1,4 +1,5 @@
-// Threads of a library: they take no signals, so that an application's handlers run on its own threads.
+// Threads of a library: they take no signals, so that an application's handlers run on its own
+// threads.
 //
 // Thread safety: from any thread. Ownership: the caller's std::thread.
 #pragma once
