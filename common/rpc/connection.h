@@ -198,7 +198,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
                                                    : std::min<std::chrono::milliseconds>(asked, kMaxDeadline)),
         .peer = peer_,
         .connection = number_};
-    VLOG(1) << "request " << context.request_id << " " << method->name << " from " << peer_ << ", "
+    MMC_LOG_DEBUG() << "request " << context.request_id << " " << method->name << " from " << peer_ << ", "
             << frame.body.size() << " bytes";
     if (core_.stopping.load(std::memory_order_relaxed)) {
       Fail(*method, answer, Status(Code::kShuttingDown, "the service stops"));
