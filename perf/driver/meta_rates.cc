@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <random>
@@ -23,23 +24,22 @@ namespace {
 
 constexpr uint32_t kBatch = 128;
 constexpr uint64_t kValueBytes = 4096;
+constexpr uint64_t kReadsPerKey = 4;
 constexpr std::chrono::seconds kCallTime{30};
 
 TimePoint Deadline() { return Clock::Real().Now() + kCallTime; }
 
+// Nanoseconds on a processor, of all threads that live.
 double ProcessorSeconds(uint64_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  std::getline(file, text);
-  text = text.substr(std::min(text.rfind(')') + 2, text.size()));
-  uint64_t ticks = 0;
-  size_t at = 0;
-  for (int field = 3; field <= 15 && at != std::string::npos; ++field) {
-    const size_t end = text.find(' ', at);
-    if (field >= 14) ticks += std::stoull(text.substr(at, end - at));
-    at = end == std::string::npos ? end : end + 1;
+  double seconds = 0;
+  std::error_code ignored;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", ignored)) {
+    uint64_t nanoseconds = 0;
+    if (std::ifstream(task.path() / "schedstat") >> nanoseconds)
+      seconds += static_cast<double>(nanoseconds) / 1e9;
   }
-  return static_cast<double>(ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return seconds;
 }
 
 // A node that takes catalog records and throws them away.
@@ -253,10 +253,12 @@ Status RunMetaService(const Flags& flags, Series* out) {
     MMC_ASSIGN_OR_RETURN(const double put, load.Put(0, keys, &rate));
     out->Add("put_per_core", put);
     out->Add("put_per_second", rate);
-    MMC_ASSIGN_OR_RETURN(const double lookup, load.Read(proto::kLookup, keys, keys, &rate));
+    MMC_ASSIGN_OR_RETURN(const double lookup,
+                         load.Read(proto::kLookup, keys, kReadsPerKey * keys, &rate));
     out->Add("lookup_per_core", lookup);
     out->Add("lookup_per_second", rate);
-    MMC_ASSIGN_OR_RETURN(const double exists, load.Read(proto::kExists, keys, keys, &rate));
+    MMC_ASSIGN_OR_RETURN(const double exists,
+                         load.Read(proto::kExists, keys, kReadsPerKey * keys, &rate));
     out->Add("exists_per_core", exists);
     out->Add("exists_per_second", rate);
     proto::RemoveManyReply removed;

@@ -49,7 +49,8 @@ def test_dumped_conf_starts_daemons(cluster):
     local = Local(cluster.folder / "local", meta.url, "by-dump" + cluster.tag)
     local_conf = cluster.folder / "local.conf"
     local_conf.write_text(run_program(LOCAL, "--dump-conf").stdout, encoding="utf-8")
-    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}", "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
+    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}",
+                  "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
                   "--set", f"ock.mmc.local_service.hcom_url=tcp://127.0.0.1:{local.port}",
                   "--set", f"ock.mmc.local_service.shm.directory={local.folder}"]
     local.conf = local_conf

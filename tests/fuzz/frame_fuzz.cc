@@ -30,7 +30,8 @@ size_t TakeAll(FrameReader& reader, std::span<const std::byte> at) {
     EncodeHeader(header, again);
     // The last four bytes of another version's header are its own.
     Check(std::memcmp(again, at.data() + taken, header.version == kVersion ? kHeaderBytes : 28) == 0);
-    Check(frame.body.empty() || std::memcmp(frame.body.data(), at.data() + taken + kHeaderBytes, frame.body.size()) == 0);
+    const std::byte* sent = at.data() + taken + kHeaderBytes;
+    Check(frame.body.empty() || std::memcmp(frame.body.data(), sent, frame.body.size()) == 0);
     mmc::proto::PutStartRequest message;
     (void)ParseBody(frame.body, &message);
     taken += bytes;
