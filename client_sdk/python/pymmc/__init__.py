@@ -97,7 +97,7 @@ def __getattr__(name):
         try:
             value = getattr(importlib.import_module("memcache_hybrid"), name)
         except ImportError as missing:
-            raise AttributeError(f"pymmc.{name} needs the package of the drop-in modules (memcache_hybrid)") from missing
+            raise AttributeError(f"pymmc.{name} needs the drop-in package memcache_hybrid") from missing
     else:
         raise AttributeError(f"module 'pymmc' has no attribute {name!r}")
     globals()[name] = value

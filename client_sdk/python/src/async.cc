@@ -69,7 +69,8 @@ class AsyncCore {
     return std::exchange(ended_, {});
   }
 
-  // Nobody asks any more: calls that end from now on are dropped, those that had ended are returned.
+  // Nobody asks any more: calls that end from now on are dropped, those that had ended are
+  // returned.
   std::vector<uint64_t> Orphan() {
     MutexLock lock(mutex_);
     orphaned_ = true;
@@ -93,7 +94,8 @@ AsyncQueue::AsyncQueue(std::shared_ptr<ClientState> state)
 
 AsyncQueue::~AsyncQueue() {
   if (state_->foreign()) {
-    // Its calls run in another process, and their buffers are of no use here, but neither may they be touched.
+    // Its calls run in another process, and their buffers are of no use here, but neither may they
+    // be touched.
     auto* leaked = new std::shared_ptr<AsyncCore>(std::move(core_));
     static_cast<void>(leaked);
     return;
@@ -110,14 +112,15 @@ uint64_t AsyncQueue::Put(const py::object& items, PutOptions options) {
   batch->AddItems(items.ptr(), /*ranges=*/false);
   std::vector<PutItem> put = batch->PutItems();
   const uint64_t token = core_->next_token++;
-  Call* call = &core_->calls[token];  // stays where it is; the library's thread hands it back with End()
+  Call* call =
+      &core_->calls[token];  // stays where it is; the library's thread hands it back with End()
   call->items = std::move(batch);
   call->is_put = true;
-  const Status started =
-      client.PutAsync(std::move(put), std::move(options), [core = core_, call, token](std::vector<Status> statuses) {
-        call->put = std::move(statuses);
-        core->End(token);
-      });
+  const Status started = client.PutAsync(std::move(put), std::move(options),
+                                         [core = core_, call, token](std::vector<Status> statuses) {
+                                           call->put = std::move(statuses);
+                                           core->End(token);
+                                         });
   if (!started.ok()) {
     core_->calls.erase(token);
     Raise(started);
@@ -125,7 +128,8 @@ uint64_t AsyncQueue::Put(const py::object& items, PutOptions options) {
   return token;
 }
 
-uint64_t AsyncQueue::GetInto(const py::object& items, bool allow_short, std::chrono::milliseconds timeout) {
+uint64_t AsyncQueue::GetInto(const py::object& items, bool allow_short,
+                             std::chrono::milliseconds timeout) {
   Client& client = state_->client();
   auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kWrite);
   batch->AddItems(items.ptr(), /*ranges=*/true);
@@ -133,8 +137,8 @@ uint64_t AsyncQueue::GetInto(const py::object& items, bool allow_short, std::chr
   const uint64_t token = core_->next_token++;
   Call* call = &core_->calls[token];
   call->items = std::move(batch);
-  const Status started =
-      client.GetIntoAsync(std::move(get), {timeout}, [core = core_, call, token](std::vector<GetResult> results) {
+  const Status started = client.GetIntoAsync(
+      std::move(get), {timeout}, [core = core_, call, token](std::vector<GetResult> results) {
         call->got = std::move(results);
         core->End(token);
       });
@@ -183,38 +187,55 @@ py::list AsyncQueue::Take() {
 
 void BindAsync(py::module_& m) {
   py::class_<AsyncQueue>(m, "AsyncQueue", "Calls of one asyncio loop; see AsyncClient.")
-      .def(py::init([](const std::shared_ptr<ClientState>& state) { return std::make_unique<AsyncQueue>(state); }))
+      .def(py::init([](const std::shared_ptr<ClientState>& state) {
+        return std::make_unique<AsyncQueue>(state);
+      }))
       .def("fileno", &AsyncQueue::fd)
       .def("take", &AsyncQueue::Take)
-      .def("put",
-           [](AsyncQueue& q, const py::object& items, uint32_t replicas, std::vector<std::string> preferred_nodes,
-              bool prefer_local, const py::object& timeout) {
-             return q.Put(items, MakePutOptions(replicas, std::move(preferred_nodes), prefer_local, timeout));
-           },
-           py::arg("items"), py::kw_only(), py::arg("replicas") = 1, py::arg("preferred_nodes") = py::tuple(),
-           py::arg("prefer_local") = true, py::arg("timeout") = py::none())
-      .def("get_into",
-           [](AsyncQueue& q, const py::object& items, bool allow_short, const py::object& timeout) {
-             return q.GetInto(items, allow_short, ParseTimeout(timeout));
-           },
-           py::arg("items"), py::kw_only(), py::arg("allow_short") = false, py::arg("timeout") = py::none())
-      .def("get_results",
-           [](AsyncQueue& q, const py::object& keys, const py::object& timeout) {
-             return q.Start(AskValues(keys, ParseTimeout(timeout)));
-           },
-           py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none())
-      .def("exists", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskExists(keys, false)); })
+      .def(
+          "put",
+          [](AsyncQueue& q, const py::object& items, uint32_t replicas,
+             std::vector<std::string> preferred_nodes, bool prefer_local,
+             const py::object& timeout) {
+            return q.Put(
+                items, MakePutOptions(replicas, std::move(preferred_nodes), prefer_local, timeout));
+          },
+          py::arg("items"), py::kw_only(), py::arg("replicas") = 1,
+          py::arg("preferred_nodes") = py::tuple(), py::arg("prefer_local") = true,
+          py::arg("timeout") = py::none())
+      .def(
+          "get_into",
+          [](AsyncQueue& q, const py::object& items, bool allow_short, const py::object& timeout) {
+            return q.GetInto(items, allow_short, ParseTimeout(timeout));
+          },
+          py::arg("items"), py::kw_only(), py::arg("allow_short") = false,
+          py::arg("timeout") = py::none())
+      .def(
+          "get_results",
+          [](AsyncQueue& q, const py::object& keys, const py::object& timeout) {
+            return q.Start(AskValues(keys, ParseTimeout(timeout)));
+          },
+          py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none())
+      .def("exists",
+           [](AsyncQueue& q, const py::object& keys) { return q.Start(AskExists(keys, false)); })
       .def("prefix", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskPrefix(keys)); })
       .def("stat", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskStat(keys)); })
-      .def("remove", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskRemove(keys, false)); })
-      .def("remove_by_prefix", [](AsyncQueue& q, const py::object& prefix) { return q.Start(AskRemoveByPrefix(prefix)); })
+      .def("remove",
+           [](AsyncQueue& q, const py::object& keys) { return q.Start(AskRemove(keys, false)); })
+      .def("remove_by_prefix",
+           [](AsyncQueue& q, const py::object& prefix) {
+             return q.Start(AskRemoveByPrefix(prefix));
+           })
       .def("remove_all", [](AsyncQueue& q) { return q.Start(AskRemoveAll()); })
-      .def("list",
-           [](AsyncQueue& q, const py::object& prefix, const py::bytes& page_token, uint32_t limit) {
-             return q.Start(AskList(prefix, page_token, limit));
-           },
-           py::arg("prefix") = "", py::kw_only(), py::arg("page_token") = py::bytes(), py::arg("limit") = 1000)
-      .def("view", [](AsyncQueue& q, const py::object& key) { return q.Start(AskView(key, q.state())); })
+      .def(
+          "list",
+          [](AsyncQueue& q, const py::object& prefix, const py::bytes& page_token, uint32_t limit) {
+            return q.Start(AskList(prefix, page_token, limit));
+          },
+          py::arg("prefix") = "", py::kw_only(), py::arg("page_token") = py::bytes(),
+          py::arg("limit") = 1000)
+      .def("view",
+           [](AsyncQueue& q, const py::object& key) { return q.Start(AskView(key, q.state())); })
       .def("cluster", [](AsyncQueue& q) { return q.Start(AskCluster()); });
 }
 

@@ -1,7 +1,8 @@
-// Calls that do not wait: a transfer or question is started, and its end makes a file descriptor readable.
+// Calls that do not wait: a transfer or question is started, and its end makes a file descriptor
+// readable.
 //
-// A queue holds the buffers of its calls until they have ended, also when the queue itself is gone before.
-// Thread safety: with the GIL. Ownership: a queue keeps its client's connection.
+// A queue holds the buffers of its calls until they have ended, also when the queue itself is gone
+// before. Thread safety: with the GIL. Ownership: a queue keeps its client's connection.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -27,7 +27,8 @@ bool TryUint(PyObject* number, const char* what, uint64_t* out) {
 }
 
 std::string NotUint(PyObject* number, const char* what) {
-  return std::string(what) + " " + py::repr(number).cast<std::string>() + ": 0 to 2^64 - 1 are possible";
+  return std::string(what) + " " + py::repr(number).cast<std::string>() +
+         ": 0 to 2^64 - 1 are possible";
 }
 
 uint64_t ToUint(PyObject* number, const char* what) {
@@ -48,7 +49,8 @@ std::string TypeName(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
 FastSequence::FastSequence(PyObject* object, const char* what) {
   if (PyUnicode_Check(object) != 0 || PyBytes_Check(object) != 0) {
-    PyErr_Format(PyExc_TypeError, "%s must be a sequence, not one %.100s", what, Py_TYPE(object)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s must be a sequence, not one %.100s", what,
+                 Py_TYPE(object)->tp_name);
     throw py::error_already_set();
   }
   const std::string message = std::string(what) + " must be a sequence, not " + TypeName(object);
@@ -58,7 +60,8 @@ FastSequence::FastSequence(PyObject* object, const char* what) {
 
 py::object FastSequence::operator[](size_t i) const {
   if (i >= size()) RaiseInvalid("a list became shorter while it was read");
-  return py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(held_.ptr(), static_cast<Py_ssize_t>(i)));
+  return py::reinterpret_borrow<py::object>(
+      PySequence_Fast_GET_ITEM(held_.ptr(), static_cast<Py_ssize_t>(i)));
 }
 
 bool ViewOfKey(PyObject* key, std::string_view* out) {
@@ -122,9 +125,11 @@ void ItemBatch::SetWrong(std::string message) {
 
 void ItemBatch::Push(uint64_t address, uint64_t bytes) {
   if (bytes == 0) return;
-  if (address == 0) return SetWrong("the address of a piece of " + std::to_string(bytes) + " bytes is 0");
+  if (address == 0)
+    return SetWrong("the address of a piece of " + std::to_string(bytes) + " bytes is 0");
   ++entries_.back().pieces;
-  auto* data = reinterpret_cast<void*>(static_cast<uintptr_t>(address));  // NOLINT: the caller's address
+  auto* data =
+      reinterpret_cast<void*>(static_cast<uintptr_t>(address));  // NOLINT: the caller's address
   if (use_ == Use::kRead) {
     sources_.push_back({data, bytes});
   } else {
@@ -144,8 +149,8 @@ void ItemBatch::AddItems(PyObject* items, bool ranges) {
   for (size_t i = 0; i < sequence.size(); ++i) {
     const FastSequence item(sequence[i].ptr(), "an item");
     if (item.size() != 2 && !(ranges && item.size() == 3)) {
-      RaiseInvalid("item " + std::to_string(i) + " has " + std::to_string(item.size()) + " members, not (key, pieces" +
-                   (ranges ? ") or (key, pieces, offset)" : ")"));
+      RaiseInvalid("item " + std::to_string(i) + " has " + std::to_string(item.size()) +
+                   " members, not (key, pieces" + (ranges ? ") or (key, pieces, offset)" : ")"));
     }
     AddItem(item[0].ptr(), item[1].ptr(), item.size() == 3 ? item[2].ptr() : nullptr);
   }
@@ -183,42 +188,49 @@ void ItemBatch::AddPiece(PyObject* piece) {
   if (PyObject_CheckBuffer(piece) != 0) return AddBuffer(piece);
   if (PyObject_HasAttrString(piece, "data_ptr") != 0) return AddTensor(piece);
   if (PyObject_HasAttrString(piece, "__dlpack__") != 0) return AddDlpack(piece);
-  PyErr_Format(PyExc_TypeError,
-               "%.100s is no buffer: bytes, numpy arrays, memoryviews, CPU tensors and (address, bytes) are",
-               Py_TYPE(piece)->tp_name);
+  PyErr_Format(
+      PyExc_TypeError,
+      "%.100s is no buffer: bytes, numpy arrays, memoryviews, CPU tensors and (address, bytes) are",
+      Py_TYPE(piece)->tp_name);
   throw py::error_already_set();
 }
 
 void ItemBatch::AddBuffer(PyObject* piece) {
   Py_buffer& buffer = buffers_.emplace_back();
-  if (PyObject_GetBuffer(piece, &buffer, use_ == Use::kWrite ? PyBUF_WRITABLE : PyBUF_SIMPLE) == 0) {
+  if (PyObject_GetBuffer(piece, &buffer, use_ == Use::kWrite ? PyBUF_WRITABLE : PyBUF_SIMPLE) ==
+      0) {
     return Push(reinterpret_cast<uint64_t>(buffer.buf), static_cast<uint64_t>(buffer.len));
   }
   buffers_.pop_back();
   const std::string said = TakeError();
   // Element types without a format character (bfloat16): DLPack knows them.
-  if (PyObject_HasAttrString(piece, "__dlpack__") != 0 && said.find("contiguous") == std::string::npos &&
-      said.find("read-only") == std::string::npos) {
+  if (PyObject_HasAttrString(piece, "__dlpack__") != 0 &&
+      said.find("contiguous") == std::string::npos && said.find("read-only") == std::string::npos) {
     return AddDlpack(piece);
   }
-  RaiseInvalid("a " + TypeName(piece) + " cannot be used as " + (use_ == Use::kWrite ? "a target: " : "a source: ") +
-               said + " (C-contiguous buffers are needed)");
+  RaiseInvalid("a " + TypeName(piece) + " cannot be used as " +
+               (use_ == Use::kWrite ? "a target: " : "a source: ") + said +
+               " (C-contiguous buffers are needed)");
 }
 
 void ItemBatch::AddTensor(PyObject* piece) {
   const py::handle tensor(piece);
-  const std::string device = py::str(py::getattr(tensor, "device", py::str("cpu"))).cast<std::string>();
+  const std::string device =
+      py::str(py::getattr(tensor, "device", py::str("cpu"))).cast<std::string>();
   if (!device.starts_with("cpu")) {
-    Raise(Status(Code::kUnsupported, "a tensor on " + device + ": only tensors in host memory are possible"));
+    Raise(Status(Code::kUnsupported,
+                 "a tensor on " + device + ": only tensors in host memory are possible"));
   }
   if (py::hasattr(tensor, "is_contiguous") && !tensor.attr("is_contiguous")().cast<bool>()) {
     RaiseInvalid("a " + TypeName(piece) + " is not contiguous; use .contiguous()");
   }
-  const py::object bytes = py::hasattr(tensor, "nbytes") ? py::object(tensor.attr("nbytes"))
-                                                         : tensor.attr("numel")() * tensor.attr("element_size")();
+  const py::object bytes = py::hasattr(tensor, "nbytes")
+                               ? py::object(tensor.attr("nbytes"))
+                               : tensor.attr("numel")() * tensor.attr("element_size")();
   Py_INCREF(piece);
   held_.push_back(piece);
-  Push(ToUint(py::object(tensor.attr("data_ptr")()).ptr(), "data_ptr()"), ToUint(bytes.ptr(), "nbytes"));
+  Push(ToUint(py::object(tensor.attr("data_ptr")()).ptr(), "data_ptr()"),
+       ToUint(bytes.ptr(), "nbytes"));
 }
 
 void ItemBatch::AddDlpack(PyObject* piece) {
@@ -234,16 +246,18 @@ void ItemBatch::AddPointers(PyObject* keys, PyObject* ptrs, PyObject* sizes, PyO
   const FastSequence all_offsets(offsets == nullptr ? keys : offsets, "offsets");
   const size_t n = all_keys.size();
   if (all_ptrs.size() != n || all_sizes.size() != n || all_offsets.size() != n) {
-    RaiseInvalid(std::to_string(n) + " keys with " + std::to_string(all_ptrs.size()) + " lists of addresses and " +
-                 std::to_string(all_sizes.size()) + " of sizes" +
-                 (offsets == nullptr ? "" : " and " + std::to_string(all_offsets.size()) + " offsets") +
-                 ": as many as keys are needed");
+    RaiseInvalid(
+        std::to_string(n) + " keys with " + std::to_string(all_ptrs.size()) +
+        " lists of addresses and " + std::to_string(all_sizes.size()) + " of sizes" +
+        (offsets == nullptr ? "" : " and " + std::to_string(all_offsets.size()) + " offsets") +
+        ": as many as keys are needed");
   }
   entries_.reserve(n);
   held_.reserve(n);
   for (size_t i = 0; i < n; ++i) {
     Begin(all_keys[i].ptr());
-    if (offsets != nullptr && !TryUint(all_offsets[i].ptr(), "an offset", &entries_.back().offset)) {
+    if (offsets != nullptr &&
+        !TryUint(all_offsets[i].ptr(), "an offset", &entries_.back().offset)) {
       SetWrong(NotUint(all_offsets[i].ptr(), "an offset"));
     }
     AddPointerPieces(i, all_ptrs[i].ptr(), all_sizes[i].ptr());
@@ -254,8 +268,8 @@ void ItemBatch::AddPointerPieces(size_t i, PyObject* ptrs, PyObject* sizes) {
   const FastSequence addresses(ptrs, "the addresses of a key");
   const FastSequence bytes(sizes, "the sizes of a key");
   if (addresses.size() != bytes.size()) {
-    RaiseInvalid("key " + std::to_string(i) + " has " + std::to_string(addresses.size()) + " addresses and " +
-                 std::to_string(bytes.size()) + " sizes");
+    RaiseInvalid("key " + std::to_string(i) + " has " + std::to_string(addresses.size()) +
+                 " addresses and " + std::to_string(bytes.size()) + " sizes");
   }
   for (size_t j = 0; j < bytes.size(); ++j) {
     const py::object address = addresses[j];
@@ -287,7 +301,8 @@ std::vector<GetItem> ItemBatch::GetItems(bool allow_short) const {
   out.reserve(entries_.size() - wrong_);
   for (const Entry& entry : entries_) {
     if (!entry.wrong.ok()) continue;
-    out.push_back({entry.key, std::span(targets_).subspan(entry.first, entry.pieces), entry.offset, allow_short});
+    out.push_back({entry.key, std::span(targets_).subspan(entry.first, entry.pieces), entry.offset,
+                   allow_short});
   }
   return out;
 }
@@ -304,7 +319,11 @@ std::vector<R> ItemBatch::Merge(std::vector<R> tried) const {
   return out;
 }
 
-std::vector<Status> ItemBatch::All(std::vector<Status> tried) const { return Merge(std::move(tried)); }
-std::vector<GetResult> ItemBatch::All(std::vector<GetResult> tried) const { return Merge(std::move(tried)); }
+std::vector<Status> ItemBatch::All(std::vector<Status> tried) const {
+  return Merge(std::move(tried));
+}
+std::vector<GetResult> ItemBatch::All(std::vector<GetResult> tried) const {
+  return Merge(std::move(tried));
+}
 
 }  // namespace mmc::python

@@ -1,8 +1,8 @@
 // Keys and buffers of one call, taken from Python objects and held until the call is over.
 //
-// A piece of a value is anything with the buffer protocol, a CPU tensor (data_ptr() or DLPack), or (address, bytes).
-// Thread safety: with the GIL, but for the getters, which need none. Ownership: holds keys and buffers; must be destroyed
-// with the GIL, after the transfer has ended.
+// A piece of a value is anything with the buffer protocol, a CPU tensor (data_ptr() or DLPack), or
+// (address, bytes). Thread safety: with the GIL, but for the getters, which need none. Ownership:
+// holds keys and buffers; must be destroyed with the GIL, after the transfer has ended.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -20,12 +20,14 @@ namespace mmc::python {
 
 namespace py = pybind11;
 
-// A list or tuple as it is, anything else that can be iterated copied into a list. Raises TypeError with `what`.
+// A list or tuple as it is, anything else that can be iterated copied into a list. Raises TypeError
+// with `what`.
 class FastSequence {
  public:
   FastSequence(PyObject* object, const char* what);
   size_t size() const { return static_cast<size_t>(PySequence_Fast_GET_SIZE(held_.ptr())); }
-  // Held, since a list may be changed while Python code of its members runs. Raises when it has become too short.
+  // Held, since a list may be changed while Python code of its members runs. Raises when it has
+  // become too short.
   py::object operator[](size_t i) const;
 
  private:
@@ -98,7 +100,7 @@ class ItemBatch {
 
   const Use use_;
   std::vector<Entry> entries_;
-  size_t wrong_ = 0;  // entries that are not tried
+  size_t wrong_ = 0;                  // entries that are not tried
   std::vector<ConstBuffer> sources_;  // Use::kRead
   std::vector<Buffer> targets_;       // Use::kWrite
   std::vector<PyObject*> held_;

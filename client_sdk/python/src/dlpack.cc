@@ -58,8 +58,10 @@ DlpackMemory TakeDlpack(PyObject* object, bool writable) {
   if (managed == nullptr) throw py::error_already_set();
   const DlTensor& tensor = managed->tensor;
   // Until it is marked as used, the capsule gives the memory back by itself.
-  if (tensor.device_type != kCpu && tensor.device_type != kCudaHost && tensor.device_type != kRocmHost) {
-    Raise(Status(Code::kUnsupported, "a " + type + " on DLPack device " + std::to_string(tensor.device_type) +
+  if (tensor.device_type != kCpu && tensor.device_type != kCudaHost &&
+      tensor.device_type != kRocmHost) {
+    Raise(Status(Code::kUnsupported, "a " + type + " on DLPack device " +
+                                         std::to_string(tensor.device_type) +
                                          ": only host memory is possible"));
   }
   if (!IsContiguous(tensor)) RaiseInvalid("a " + type + " is not C-contiguous");
@@ -67,7 +69,8 @@ DlpackMemory TakeDlpack(PyObject* object, bool writable) {
   for (int32_t i = 0; i < tensor.ndim; ++i) elements *= static_cast<uint64_t>(tensor.shape[i]);
   const uint64_t bits = uint64_t{tensor.type_bits} * tensor.type_lanes;
   PyCapsule_SetName(capsule.ptr(), kUsed);
-  return {reinterpret_cast<uint64_t>(tensor.data) + tensor.byte_offset, (elements * bits + 7) / 8, managed};
+  return {reinterpret_cast<uint64_t>(tensor.data) + tensor.byte_offset, (elements * bits + 7) / 8,
+          managed};
 }
 
 void ReleaseDlpack(void* owner) {

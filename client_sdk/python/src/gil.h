@@ -1,8 +1,10 @@
-// The GIL, left and taken so that neither the end of the interpreter nor fork() can bring the process down.
+// The GIL, left and taken so that neither the end of the interpreter nor fork() can bring the
+// process down.
 //
-// A thread that asks for the GIL of an interpreter that is ending never gets it: Python ends the thread by unwinding it,
-// which C++ destructors turn into std::terminate. Such a thread is stopped here instead, until the process is gone.
-// Thread safety: GilRelease on a thread that holds the GIL; GilTake on any other. Ownership: both belong to a scope.
+// A thread that asks for the GIL of an interpreter that is ending never gets it: Python ends the
+// thread by unwinding it, which C++ destructors turn into std::terminate. Such a thread is stopped
+// here instead, until the process is gone. Thread safety: GilRelease on a thread that holds the
+// GIL; GilTake on any other. Ownership: both belong to a scope.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -46,8 +48,8 @@ void WithoutGil(F&& f) {
   }
 }
 
-// How many forks lie between the first process and this one. What was made under another number belongs to another
-// process: it has no threads here, and is neither used nor destroyed.
+// How many forks lie between the first process and this one. What was made under another number
+// belongs to another process: it has no threads here, and is neither used nor destroyed.
 uint32_t ForkCount();
 // Begins to count. Once, from the module's initialisation.
 void CountForks();

@@ -1,4 +1,5 @@
-// What has to be ended before the interpreter goes, in the order in which the parts need each other.
+// What has to be ended before the interpreter goes, in the order in which the parts need each
+// other.
 //
 // Thread safety: all from any thread. Ownership: the list holds weak references.
 #pragma once

@@ -32,7 +32,8 @@ State Connect(const std::string& meta_url, const py::dict& keywords) {
     Options lent("contribute", of);
     lend = TakeLocalOptions(&lent);
     lent.Finish();
-    if (meta_url.starts_with("local://")) RaiseInvalid("contribute_dram: " + meta_url + " is a pool of this process already");
+    if (meta_url.starts_with("local://"))
+      RaiseInvalid("contribute_dram: " + meta_url + " is a pool of this process already");
   }
   Result<State> made = Status(Code::kInternal, "not connected");
   {
@@ -51,7 +52,8 @@ py::object Wait(ClientState& state, const std::unique_ptr<Question>& question) {
   return question->Answer();
 }
 
-std::vector<Status> PutBatch(ClientState& state, const ItemBatch& batch, const PutOptions& options) {
+std::vector<Status> PutBatch(ClientState& state, const ItemBatch& batch,
+                             const PutOptions& options) {
   Client& client = state.client();
   const std::vector<PutItem> items = batch.PutItems();
   std::vector<Status> out;
@@ -62,7 +64,8 @@ std::vector<Status> PutBatch(ClientState& state, const ItemBatch& batch, const P
   return batch.All(std::move(out));
 }
 
-std::vector<GetResult> GetBatch(ClientState& state, const ItemBatch& batch, bool allow_short, const py::object& timeout) {
+std::vector<GetResult> GetBatch(ClientState& state, const ItemBatch& batch, bool allow_short,
+                                const py::object& timeout) {
   Client& client = state.client();
   const std::vector<GetItem> items = batch.GetItems(allow_short);
   const GetOptions options{ParseTimeout(timeout)};
@@ -74,14 +77,16 @@ std::vector<GetResult> GetBatch(ClientState& state, const ItemBatch& batch, bool
   return batch.All(std::move(out));
 }
 
-py::list Put(ClientState& state, const py::object& items, uint32_t replicas, Names nodes, bool prefer_local,
-             const py::object& timeout) {
+py::list Put(ClientState& state, const py::object& items, uint32_t replicas, Names nodes,
+             bool prefer_local, const py::object& timeout) {
   ItemBatch batch(ItemBatch::Use::kRead);
   batch.AddItems(items.ptr(), /*ranges=*/false);
-  return ToPython(PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout)));
+  return ToPython(
+      PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout)));
 }
 
-py::list GetInto(ClientState& state, const py::object& items, bool allow_short, const py::object& timeout) {
+py::list GetInto(ClientState& state, const py::object& items, bool allow_short,
+                 const py::object& timeout) {
   ItemBatch batch(ItemBatch::Use::kWrite);
   batch.AddItems(items.ptr(), /*ranges=*/true);
   return ToPython(GetBatch(state, batch, allow_short, timeout));
@@ -105,8 +110,9 @@ py::list GetResults(ClientState& state, const py::object& keys, const py::object
   return out;
 }
 
-py::list PutPtrs(ClientState& state, const py::object& keys, const py::object& ptrs, const py::object& sizes,
-                 uint32_t replicas, Names nodes, bool prefer_local, const py::object& timeout) {
+py::list PutPtrs(ClientState& state, const py::object& keys, const py::object& ptrs,
+                 const py::object& sizes, uint32_t replicas, Names nodes, bool prefer_local,
+                 const py::object& timeout) {
   ItemBatch batch(ItemBatch::Use::kRead);
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), nullptr);
   const std::vector<Status> statuses =
@@ -126,15 +132,15 @@ py::tuple CodesAndBytes(const std::vector<GetResult>& results) {
   return py::make_tuple(codes, bytes);
 }
 
-py::tuple GetPtrs(ClientState& state, const py::object& keys, const py::object& ptrs, const py::object& sizes,
-                  bool allow_short, const py::object& timeout) {
+py::tuple GetPtrs(ClientState& state, const py::object& keys, const py::object& ptrs,
+                  const py::object& sizes, bool allow_short, const py::object& timeout) {
   ItemBatch batch(ItemBatch::Use::kWrite);
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), nullptr);
   return CodesAndBytes(GetBatch(state, batch, allow_short, timeout));
 }
 
-py::tuple GetRanges(ClientState& state, const py::object& keys, const py::object& offsets, const py::object& ptrs,
-                    const py::object& sizes, const py::object& timeout) {
+py::tuple GetRanges(ClientState& state, const py::object& keys, const py::object& offsets,
+                    const py::object& ptrs, const py::object& sizes, const py::object& timeout) {
   ItemBatch batch(ItemBatch::Use::kWrite);
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), offsets.ptr());
   return CodesAndBytes(GetBatch(state, batch, /*allow_short=*/true, timeout));
@@ -148,68 +154,97 @@ void Close(ClientState& state) {
 using ClientClass = py::class_<ClientState, State>;
 
 void BindTransfers(ClientClass& c) {
-  c.def("put", &Put, py::arg("items"), py::kw_only(), py::arg("replicas") = 1, py::arg("preferred_nodes") = py::tuple(),
-        py::arg("prefer_local") = true, py::arg("timeout") = py::none(),
-        "Stores values: a mapping of key to pieces, or pairs (key, pieces). One Status per item; EXISTS where a key was "
+  c.def("put", &Put, py::arg("items"), py::kw_only(), py::arg("replicas") = 1,
+        py::arg("preferred_nodes") = py::tuple(), py::arg("prefer_local") = true,
+        py::arg("timeout") = py::none(),
+        "Stores values: a mapping of key to pieces, or pairs (key, pieces). One Status per item; "
+        "EXISTS where a key was "
         "there already (its value stays). At most 16384 items.")
       .def("get", &Get, py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none(),
            "Whole values as bytes; None where one could not be read (get_results() says why).")
-      .def("get_results", &GetResults, py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none(),
-           "(Status, bytes or None) per key.")
+      .def("get_results", &GetResults, py::arg("keys"), py::kw_only(),
+           py::arg("timeout") = py::none(), "(Status, bytes or None) per key.")
       .def("get_into", &GetInto, py::arg("items"), py::kw_only(), py::arg("allow_short") = false,
            py::arg("timeout") = py::none(),
-           "Reads into writable buffers: a mapping of key to pieces, or (key, pieces[, offset]). From offset 0 without "
-           "allow_short the pieces must hold exactly the value, else SIZE_MISMATCH. One GetResult per item.")
-      .def("put_ptrs", &PutPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"), py::arg("replicas") = 1,
-           py::arg("preferred_nodes") = py::tuple(), py::arg("prefer_local") = true, py::arg("timeout") = py::none(),
+           "Reads into writable buffers: a mapping of key to pieces, or (key, pieces[, offset]). "
+           "From offset 0 without "
+           "allow_short the pieces must hold exactly the value, else SIZE_MISMATCH. One GetResult "
+           "per item.")
+      .def("put_ptrs", &PutPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"),
+           py::arg("replicas") = 1, py::arg("preferred_nodes") = py::tuple(),
+           py::arg("prefer_local") = true, py::arg("timeout") = py::none(),
            "Like put, from lists of addresses and byte counts per key; codes as ints.")
-      .def("get_ptrs", &GetPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"), py::arg("allow_short") = false,
-           py::arg("timeout") = py::none(), "(codes, bytes read), from lists of addresses and byte counts per key.")
-      .def("get_ranges", &GetRanges, py::arg("keys"), py::arg("offsets"), py::arg("ptrs"), py::arg("sizes"),
-           py::arg("timeout") = py::none(),
-           "(codes, bytes read); entry i reads from byte offsets[i] as much as its pieces hold and the value has.");
+      .def("get_ptrs", &GetPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"),
+           py::arg("allow_short") = false, py::arg("timeout") = py::none(),
+           "(codes, bytes read), from lists of addresses and byte counts per key.")
+      .def("get_ranges", &GetRanges, py::arg("keys"), py::arg("offsets"), py::arg("ptrs"),
+           py::arg("sizes"), py::arg("timeout") = py::none(),
+           "(codes, bytes read); entry i reads from byte offsets[i] as much as its pieces hold and "
+           "the value has.");
 }
 
 void BindKeyCalls(ClientClass& c) {
-  c.def("exists", [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, false)); },
-        py::arg("keys"), "One bool per key. Neither pins nor blocks eviction.")
-      .def("exists_codes", [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, true)); },
-           py::arg("keys"), "Exactly 1 or 0 per key.")
-      .def("prefix", [](ClientState& s, const py::object& keys) { return Wait(s, AskPrefix(keys)); }, py::arg("keys"),
-           "How many of these keys, from the first on, are there: one call.")
-      .def("stat", [](ClientState& s, const py::object& keys) { return Wait(s, AskStat(keys)); }, py::arg("keys"),
-           "One ObjectInfo per key.")
-      .def("sizes", [](ClientState& s, const py::object& keys) { return Wait(s, AskSizes(keys)); }, py::arg("keys"),
-           "Bytes of each value; minus the code where there is none.")
-      .def("remove", [](ClientState& s, const py::object& keys) { return Wait(s, AskRemove(keys, false)); },
-           py::arg("keys"), "One Status per key; NOT_FOUND where there was none.")
-      .def("remove_codes", [](ClientState& s, const py::object& keys) { return Wait(s, AskRemove(keys, true)); },
-           py::arg("keys"))
-      .def("view", [](const State& s, const py::object& key) { return Wait(*s, AskView(key, s)); }, py::arg("key"),
-           "The value in place, pinned. Raises NotFoundError; UnsupportedError when no replica is on this host.");
+  c.def(
+       "exists",
+       [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, false)); },
+       py::arg("keys"), "One bool per key. Neither pins nor blocks eviction.")
+      .def(
+          "exists_codes",
+          [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, true)); },
+          py::arg("keys"), "Exactly 1 or 0 per key.")
+      .def(
+          "prefix", [](ClientState& s, const py::object& keys) { return Wait(s, AskPrefix(keys)); },
+          py::arg("keys"), "How many of these keys, from the first on, are there: one call.")
+      .def(
+          "stat", [](ClientState& s, const py::object& keys) { return Wait(s, AskStat(keys)); },
+          py::arg("keys"), "One ObjectInfo per key.")
+      .def(
+          "sizes", [](ClientState& s, const py::object& keys) { return Wait(s, AskSizes(keys)); },
+          py::arg("keys"), "Bytes of each value; minus the code where there is none.")
+      .def(
+          "remove",
+          [](ClientState& s, const py::object& keys) { return Wait(s, AskRemove(keys, false)); },
+          py::arg("keys"), "One Status per key; NOT_FOUND where there was none.")
+      .def(
+          "remove_codes",
+          [](ClientState& s, const py::object& keys) { return Wait(s, AskRemove(keys, true)); },
+          py::arg("keys"))
+      .def(
+          "view", [](const State& s, const py::object& key) { return Wait(*s, AskView(key, s)); },
+          py::arg("key"),
+          "The value in place, pinned. Raises NotFoundError; UnsupportedError when no replica is "
+          "on this host.");
 }
 
 void BindPoolCalls(ClientClass& c) {
-  c.def("remove_by_prefix", [](ClientState& s, const py::object& prefix) { return Wait(s, AskRemoveByPrefix(prefix)); },
-        py::arg("prefix"), "Number of values removed.")
-      .def("remove_all", [](ClientState& s) { return Wait(s, AskRemoveAll()); }, "Number of values removed.")
-      .def("list",
-           [](ClientState& s, const py::object& prefix, const py::bytes& page_token, uint32_t limit) {
-             return Wait(s, AskList(prefix, page_token, limit));
-           },
-           py::arg("prefix") = "", py::kw_only(), py::arg("page_token") = py::bytes(), py::arg("limit") = 1000,
-           "One page of keys with this prefix, at most 10000.")
-      .def("cluster", [](ClientState& s) { return Wait(s, AskCluster()); }, "What the meta service knows of the pool.")
-      .def("stats", [](ClientState& s) { return s.client().stats(); }, "Counters of this client.")
+  c.def(
+       "remove_by_prefix",
+       [](ClientState& s, const py::object& prefix) { return Wait(s, AskRemoveByPrefix(prefix)); },
+       py::arg("prefix"), "Number of values removed.")
+      .def(
+          "remove_all", [](ClientState& s) { return Wait(s, AskRemoveAll()); },
+          "Number of values removed.")
+      .def(
+          "list",
+          [](ClientState& s, const py::object& prefix, const py::bytes& page_token,
+             uint32_t limit) { return Wait(s, AskList(prefix, page_token, limit)); },
+          py::arg("prefix") = "", py::kw_only(), py::arg("page_token") = py::bytes(),
+          py::arg("limit") = 1000, "One page of keys with this prefix, at most 10000.")
+      .def(
+          "cluster", [](ClientState& s) { return Wait(s, AskCluster()); },
+          "What the meta service knows of the pool.")
+      .def(
+          "stats", [](ClientState& s) { return s.client().stats(); }, "Counters of this client.")
       .def("close", &Close, "Ends the session. Idempotent.")
       .def_property_readonly("closed", &ClientState::closed)
       .def_property_readonly("meta_url", &ClientState::meta_url)
-      .def_property_readonly("node_name",
-                             [](const ClientState& s) -> py::object {
-                               if (s.node_name().empty()) return py::none();
-                               return py::str(s.node_name());
-                             },
-                             "Of the memory that this client contributes; None when it does not.");
+      .def_property_readonly(
+          "node_name",
+          [](const ClientState& s) -> py::object {
+            if (s.node_name().empty()) return py::none();
+            return py::str(s.node_name());
+          },
+          "Of the memory that this client contributes; None when it does not.");
 }
 
 }  // namespace
@@ -229,7 +264,8 @@ PYBIND11_MODULE(_pymmc, m) {
   BindPoolCalls(client);
   BindAsync(m);
   BindServices(m);
-  m.def("parse_size", &ParseSize, py::arg("size"), "Bytes of \"1GB\", \"512 MiB\", 4096: powers of 1024.");
+  m.def("parse_size", &ParseSize, py::arg("size"),
+        "Bytes of \"1GB\", \"512 MiB\", 4096: powers of 1024.");
   m.def("end_all", [] {
     const GilRelease released;
     EndAll();

@@ -22,7 +22,8 @@ py::object Options::TakeObject(const char* name) {
 }
 
 void Options::Wrong(const char* name, const py::object& value, const std::string& expected) const {
-  RaiseInvalid(what_ + ": " + name + "=" + py::repr(value).cast<std::string>() + " is not " + expected);
+  RaiseInvalid(what_ + ": " + name + "=" + py::repr(value).cast<std::string>() + " is not " +
+               expected);
 }
 
 void Options::Take(const char* name, std::string* out) {
@@ -50,14 +51,17 @@ void Options::TakeBytes(const char* name, uint64_t* out) {
 void Options::Finish() const {
   if (left_.empty()) return;
   const std::string name = py::str(left_.begin()->first).cast<std::string>();
-  throw py::type_error(what_ + "() got an unexpected keyword argument '" + name + "'; known are " + known_);
+  throw py::type_error(what_ + "() got an unexpected keyword argument '" + name + "'; known are " +
+                       known_);
 }
 
 uint64_t ParseSize(const py::object& size) {
   if (py::isinstance<py::str>(size)) return ValueOrRaise(ParseBytes(size.cast<std::string>()));
-  if (PyIndex_Check(size.ptr()) == 0) throw py::type_error("a size is an int of bytes, or text like '1GB'");
+  if (PyIndex_Check(size.ptr()) == 0)
+    throw py::type_error("a size is an int of bytes, or text like '1GB'");
   const int64_t bytes = PyNumber_AsSsize_t(size.ptr(), nullptr);
-  if (bytes < 0) RaiseInvalid("a size of " + std::to_string(bytes) + " bytes: it must not be negative");
+  if (bytes < 0)
+    RaiseInvalid("a size of " + std::to_string(bytes) + " bytes: it must not be negative");
   return static_cast<uint64_t>(bytes);
 }
 
@@ -65,7 +69,8 @@ milliseconds ParseTimeout(const py::object& seconds) {
   if (seconds.is_none()) return milliseconds(0);
   const double value = PyFloat_AsDouble(seconds.ptr());
   if (value == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-  if (std::isnan(value) || value < 0) RaiseInvalid("a time of " + py::str(seconds).cast<std::string>() + " seconds");
+  if (std::isnan(value) || value < 0)
+    RaiseInvalid("a time of " + py::str(seconds).cast<std::string>() + " seconds");
   constexpr double kLongest = 1e9;  // seconds; infinity too
   return milliseconds(static_cast<int64_t>(std::ceil(std::min(value, kLongest) * 1000.0)));
 }

@@ -1,7 +1,8 @@
 // Keyword options out of a dict, each asked for by name; what nobody asked for is refused.
 //
 // Thread safety: with the GIL. Ownership: copies the dict.
-// Sizes are ints or text ("1GB"), times are seconds. Errors: TypeError (unknown name, wrong type), INVALID_ARGUMENT.
+// Sizes are ints or text ("1GB"), times are seconds. Errors: TypeError (unknown name, wrong type),
+// INVALID_ARGUMENT.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -33,7 +34,8 @@ class Options {
   void Finish() const;
 
  private:
-  [[noreturn]] void Wrong(const char* name, const py::object& value, const std::string& expected) const;
+  [[noreturn]] void Wrong(const char* name, const py::object& value,
+                          const std::string& expected) const;
 
   const std::string what_;
   py::dict left_;

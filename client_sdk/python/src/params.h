@@ -11,8 +11,8 @@
 
 namespace mmc::python {
 
-inline PutOptions MakePutOptions(uint32_t replicas, std::vector<std::string> preferred_nodes, bool prefer_local,
-                                 const py::object& timeout) {
+inline PutOptions MakePutOptions(uint32_t replicas, std::vector<std::string> preferred_nodes,
+                                 bool prefer_local, const py::object& timeout) {
   PutOptions out;
   out.replicas = replicas;
   out.preferred_nodes = std::move(preferred_nodes);

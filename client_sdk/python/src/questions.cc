@@ -19,12 +19,16 @@ class KeyQuestion final : public Question {
   using Call = std::function<Result<T>(Client&, const KeyBatch&)>;
   using Convert = std::function<py::object(T&)>;
 
-  KeyQuestion(const py::object& keys, Call call, Convert convert)
-      : keys_(keys.ptr()), call_(std::move(call)), convert_(std::move(convert)) {}
+  // `about`: the key that errors name; None when there is no one key.
+  KeyQuestion(const py::object& keys, Call call, Convert convert, py::object about)
+      : keys_(keys.ptr()),
+        call_(std::move(call)),
+        convert_(std::move(convert)),
+        about_(std::move(about)) {}
 
   void Ask(ClientState& state) override { result_ = call_(state.client(), keys_); }
   py::object Answer() override {
-    RaiseUnlessOk(result_->status());
+    if (!result_->ok()) Raise(result_->status(), about_.ptr());
     return convert_(result_->value());
   }
 
@@ -32,19 +36,23 @@ class KeyQuestion final : public Question {
   const KeyBatch keys_;
   const Call call_;
   const Convert convert_;
+  const py::object about_;
   std::optional<Result<T>> result_;
 };
 
 template <typename T>
 std::unique_ptr<Question> Make(const py::object& keys, typename KeyQuestion<T>::Call call,
-                               typename KeyQuestion<T>::Convert convert) {
-  return std::make_unique<KeyQuestion<T>>(keys, std::move(call), std::move(convert));
+                               typename KeyQuestion<T>::Convert convert,
+                               py::object about = py::none()) {
+  return std::make_unique<KeyQuestion<T>>(keys, std::move(call), std::move(convert),
+                                          std::move(about));
 }
 
 // One key or prefix, as text of its own.
 std::string TextOf(const py::object& key) {
   std::string_view view;
-  if (!ViewOfKey(key.ptr(), &view)) RaiseInvalid("the text cannot be written as UTF-8; give it as bytes");
+  if (!ViewOfKey(key.ptr(), &view))
+    RaiseInvalid("the text cannot be written as UTF-8; give it as bytes");
   return std::string(view);
 }
 
@@ -90,7 +98,8 @@ py::object PageToPython(ListPage& page) {
 
 class ValuesQuestion final : public Question {
  public:
-  ValuesQuestion(const py::object& keys, std::chrono::milliseconds timeout) : keys_(keys.ptr()), timeout_(timeout) {}
+  ValuesQuestion(const py::object& keys, std::chrono::milliseconds timeout)
+      : keys_(keys.ptr()), timeout_(timeout) {}
 
   void Ask(ClientState& state) override {
     const GilTake taken;
@@ -160,12 +169,17 @@ std::unique_ptr<Question> AskSizes(const py::object& keys) {
 std::unique_ptr<Question> AskRemove(const py::object& keys, bool as_codes) {
   return Make<std::vector<Status>>(
       keys, [](Client& client, const KeyBatch& batch) { return client.Remove(batch.keys()); },
-      [as_codes](std::vector<Status>& statuses) { return as_codes ? CodesOf(statuses) : ToPython(statuses); });
+      [as_codes](std::vector<Status>& statuses) {
+        return as_codes ? CodesOf(statuses) : ToPython(statuses);
+      });
 }
 
 std::unique_ptr<Question> AskRemoveByPrefix(const py::object& prefix) {
   return Make<uint64_t>(
-      py::tuple(), [text = TextOf(prefix)](Client& client, const KeyBatch&) { return client.RemoveByPrefix(text); },
+      py::tuple(),
+      [text = TextOf(prefix)](Client& client, const KeyBatch&) {
+        return client.RemoveByPrefix(text);
+      },
       [](uint64_t& n) { return py::int_(n); });
 }
 
@@ -175,22 +189,26 @@ std::unique_ptr<Question> AskRemoveAll() {
       [](uint64_t& n) { return py::int_(n); });
 }
 
-std::unique_ptr<Question> AskList(const py::object& prefix, const py::bytes& page_token, uint32_t limit) {
+std::unique_ptr<Question> AskList(const py::object& prefix, const py::bytes& page_token,
+                                  uint32_t limit) {
   return Make<ListPage>(
       py::tuple(),
-      [text = TextOf(prefix), token = std::string(page_token), limit](Client& client, const KeyBatch&) {
-        return client.List(text, token, limit);
-      },
+      [text = TextOf(prefix), token = std::string(page_token), limit](
+          Client& client, const KeyBatch&) { return client.List(text, token, limit); },
       &PageToPython);
 }
 
-std::unique_ptr<Question> AskView(const py::object& key, const std::shared_ptr<ClientState>& state) {
+std::unique_ptr<Question> AskView(const py::object& key,
+                                  const std::shared_ptr<ClientState>& state) {
   return Make<View>(
-      py::tuple(), [text = TextOf(key)](Client& client, const KeyBatch&) { return client.MakeView(text); },
-      // Not held: a question may end on a thread of the state itself. Who takes the answer holds it.
+      py::tuple(),
+      [text = TextOf(key)](Client& client, const KeyBatch&) { return client.MakeView(text); },
+      // Not held: a question may end on a thread of the state itself. Who takes the answer holds
+      // it.
       [weak = std::weak_ptr<ClientState>(state)](View& view) {
         return py::cast(PyView::Of(weak.lock(), std::move(view)));
-      });
+      },
+      key);
 }
 
 std::unique_ptr<Question> AskCluster() {
@@ -204,10 +222,17 @@ std::unique_ptr<Question> AskValues(const py::object& keys, std::chrono::millise
 }
 
 void BindQuestions(py::module_& m) {
-  py::class_<PyListPage>(m, "ListPage", "Keys (bytes where one is not UTF-8) and sizes; an empty token: the last page.")
+  py::class_<PyListPage>(
+      m, "ListPage",
+      "Keys (bytes where one is not UTF-8) and sizes; an empty token: the last page.")
       .def_readonly("keys", &PyListPage::keys)
       .def_readonly("sizes", &PyListPage::sizes)
-      .def_readonly("next_page_token", &PyListPage::next_page_token);
+      .def_readonly("next_page_token", &PyListPage::next_page_token)
+      .def("__repr__", [](const PyListPage& page) {
+        const std::string more =
+            py::len(page.next_page_token) == 0 ? ", the last>" : ", more follow>";
+        return "<ListPage of " + std::to_string(py::len(page.keys)) + " keys" + more;
+      });
 }
 
 }  // namespace mmc::python

@@ -1,7 +1,8 @@
-// Calls that are one question to the meta service: what they take and how their answers become Python objects. The same
-// for clients that wait and for those that do not.
+// Calls that are one question to the meta service: what they take and how their answers become
+// Python objects. The same for clients that wait and for those that do not.
 //
-// Thread safety: Ask() on any thread, without the GIL; the rest with it. Ownership: a question holds its keys.
+// Thread safety: Ask() on any thread, without the GIL; the rest with it. Ownership: a question
+// holds its keys.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -29,7 +30,8 @@ std::unique_ptr<Question> AskSizes(const py::object& keys);
 std::unique_ptr<Question> AskRemove(const py::object& keys, bool as_codes);
 std::unique_ptr<Question> AskRemoveByPrefix(const py::object& prefix);
 std::unique_ptr<Question> AskRemoveAll();
-std::unique_ptr<Question> AskList(const py::object& prefix, const py::bytes& page_token, uint32_t limit);
+std::unique_ptr<Question> AskList(const py::object& prefix, const py::bytes& page_token,
+                                  uint32_t limit);
 std::unique_ptr<Question> AskView(const py::object& key, const std::shared_ptr<ClientState>& state);
 std::unique_ptr<Question> AskCluster();
 // Takes the GIL by itself where it needs it.

@@ -7,16 +7,19 @@ namespace mmc::python {
 namespace {
 
 void BindGetResult(py::module_& m) {
-  py::class_<GetResult>(m, "GetResult", "Outcome of reading one value into buffers: true when it was read.")
+  py::class_<GetResult>(m, "GetResult",
+                        "Outcome of reading one value into buffers: true when it was read.")
       .def_property_readonly("status", [](const GetResult& r) { return ToPython(r.status); })
-      .def_property_readonly("code", [](const GetResult& r) { return ToPython(r.status).attr("code"); })
+      .def_property_readonly(
+          "code", [](const GetResult& r) { return py::object(ToPython(r.status).attr("code")); })
       .def_property_readonly("ok", [](const GetResult& r) { return r.status.ok(); })
-      .def_readonly("bytes", &GetResult::bytes, "Read; 0 when not ok, and the buffers then hold anything.")
+      .def_readonly("bytes", &GetResult::bytes,
+                    "Read; 0 when not ok, and the buffers then hold anything.")
       .def_readonly("size", &GetResult::size, "Of the whole value, when known.")
       .def("__bool__", [](const GetResult& r) { return r.status.ok(); })
       .def("__repr__", [](const GetResult& r) {
-        return "<GetResult " + r.status.ToString() + ", " + std::to_string(r.bytes) + " of " + std::to_string(r.size) +
-               " bytes>";
+        return "<GetResult " + r.status.ToString() + ", " + std::to_string(r.bytes) + " of " +
+               std::to_string(r.size) + " bytes>";
       });
 }
 
@@ -26,14 +29,17 @@ void BindObjectInfo(py::module_& m) {
       .def_readonly("medium", &ReplicaInfo::medium, "\"dram\" or \"hbm\".")
       .def_readonly("bytes", &ReplicaInfo::bytes)
       .def_readonly("extents", &ReplicaInfo::extents)
-      .def("__repr__", [](const ReplicaInfo& r) { return "<ReplicaInfo " + r.medium + " of " + r.node + ">"; });
+      .def("__repr__",
+           [](const ReplicaInfo& r) { return "<ReplicaInfo " + r.medium + " of " + r.node + ">"; });
   py::class_<ObjectInfo>(m, "ObjectInfo")
       .def_property_readonly("status", [](const ObjectInfo& o) { return ToPython(o.status); })
       .def_property_readonly("ok", [](const ObjectInfo& o) { return o.status.ok(); })
       .def_readonly("size", &ObjectInfo::size, "Bytes.")
       .def_readonly("generation", &ObjectInfo::generation)
       .def_property_readonly(
-          "lease_left", [](const ObjectInfo& o) { return static_cast<double>(o.lease_left.count()) / 1000.0; }, "Seconds.")
+          "lease_left",
+          [](const ObjectInfo& o) { return static_cast<double>(o.lease_left.count()) / 1000.0; },
+          "Seconds.")
       .def_readonly("pins", &ObjectInfo::pins)
       .def_readonly("replicas", &ObjectInfo::replicas)
       .def("__bool__", [](const ObjectInfo& o) { return o.status.ok(); })
@@ -53,7 +59,8 @@ void BindNode(py::module_& m) {
       .def_readonly("used_bytes", &NodeInfo::used_bytes)
       .def_readonly("objects", &NodeInfo::objects)
       .def_readonly("silent_ms", &NodeInfo::silent_ms)
-      .def("__repr__", [](const NodeInfo& n) { return "<NodeInfo " + n.name + ", " + n.state + ">"; });
+      .def("__repr__",
+           [](const NodeInfo& n) { return "<NodeInfo " + n.name + ", " + n.state + ">"; });
 }
 
 void BindCluster(py::module_& m) {
@@ -81,8 +88,9 @@ void BindCluster(py::module_& m) {
       .def_readonly("evict_threshold_low", &C::evict_threshold_low)
       .def_readonly("nodes", &C::nodes)
       .def("__repr__", [](const C& c) {
-        return "<ClusterStatus " + std::to_string(c.nodes.size()) + " nodes, " + std::to_string(c.objects) +
-               " objects, " + std::to_string(c.used_bytes) + " of " + std::to_string(c.capacity_bytes) + " bytes>";
+        return "<ClusterStatus " + std::to_string(c.nodes.size()) + " nodes, " +
+               std::to_string(c.objects) + " objects, " + std::to_string(c.used_bytes) + " of " +
+               std::to_string(c.capacity_bytes) + " bytes>";
       });
 }
 
@@ -96,8 +104,8 @@ void BindStats(py::module_& m) {
       .def_readonly("location_cache_hits", &ClientStats::location_cache_hits)
       .def_readonly("expired_reads", &ClientStats::expired_reads)
       .def("__repr__", [](const ClientStats& s) {
-        return "<ClientStats put " + std::to_string(s.put_bytes) + " bytes, get " + std::to_string(s.get_bytes) +
-               " bytes>";
+        return "<ClientStats put " + std::to_string(s.put_bytes) + " bytes, get " +
+               std::to_string(s.get_bytes) + " bytes>";
       });
 }
 

@@ -92,9 +92,10 @@ class PyMetaService final : public Service {
 
  private:
   Status StartHttp(const std::string& metrics_url) {
-    view_ = std::make_unique<meta::http::RpcPoolView>(service_->InProcessChannel(), service_->metrics(),
-                                                      [this] { return service_->ready(); });
-    router_ = std::make_unique<meta::http::Router>(*view_, meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
+    view_ = std::make_unique<meta::http::RpcPoolView>(
+        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); });
+    router_ = std::make_unique<meta::http::Router>(
+        *view_, meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
     meta::http::HttpOptions http;
     http.url = metrics_url;
     http.url_key = "metrics_url";
@@ -178,7 +179,8 @@ std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict&
   options.TakeInt("max_sessions", &meta.max_sessions);
   options.TakeInt("max_connections", &meta.max_connections);
   options.Finish();
-  if (meta.io_threads < 1 || meta.io_threads > 64) RaiseInvalid("MetaService: io_threads must be 1 to 64");
+  if (meta.io_threads < 1 || meta.io_threads > 64)
+    RaiseInvalid("MetaService: io_threads must be 1 to 64");
   auto out = std::make_shared<PyMetaService>();
   Status started;
   {
@@ -223,7 +225,8 @@ local::LocalOptions TakeLocalOptions(Options* options) {
   out.data_url = "tcp://127.0.0.1:0";
   out.data_url_set = true;
   options->TakeBytes("dram", &out.dram_bytes);
-  out.dram_bytes = out.dram_bytes > kMaxSegmentBytes ? out.dram_bytes : AlignUp(out.dram_bytes, kSegmentAlignment);
+  out.dram_bytes = out.dram_bytes > kMaxSegmentBytes ? out.dram_bytes
+                                                     : AlignUp(out.dram_bytes, kSegmentAlignment);
   options->Take("name", &out.name);
   options->Take("data_url", &out.data_url);
   options->Take("tcp", &out.tcp_enable);
@@ -239,7 +242,8 @@ local::LocalOptions TakeLocalOptions(Options* options) {
   if (!out.tcp_enable) {
     out.protocol = "host_shm";
     out.transport = "shm";
-    if (out.name.empty()) out.name = "pymmc-" + std::to_string(getpid()) + "-" + std::to_string(next++);
+    if (out.name.empty())
+      out.name = "pymmc-" + std::to_string(getpid()) + "-" + std::to_string(next++);
   }
   return out;
 }

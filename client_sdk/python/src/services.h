@@ -1,7 +1,8 @@
 // A meta service and a node inside this process, for Python.
 //
-// Thread safety: all with the GIL, which is released while a service starts or stops. Ownership: by their Python objects;
-// what lives when the interpreter ends is stopped then. In a forked process they are neither stopped nor destroyed.
+// Thread safety: all with the GIL, which is released while a service starts or stops. Ownership: by
+// their Python objects; what lives when the interpreter ends is stopped then. In a forked process
+// they are neither stopped nor destroyed.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -45,7 +45,8 @@ ClientState::~ClientState() {
 bool ClientState::foreign() const { return ForkCount() != forks_; }
 
 mmc::Client& ClientState::client() {
-  if (foreign()) Raise(Status(Code::kClosed, "this client was made before fork(); make one in this process"));
+  if (foreign())
+    Raise(Status(Code::kClosed, "this client was made before fork(); make one in this process"));
   return *client_;
 }
 

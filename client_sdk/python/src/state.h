@@ -1,8 +1,9 @@
-// What lies behind a Python client: the connection, memory lent to the pool, and the threads of asynchronous questions.
+// What lies behind a Python client: the connection, memory lent to the pool, and the threads of
+// asynchronous questions.
 //
-// Thread safety: all methods from any thread. Ownership: shared by the Python client, its views and its asynchronous
-// queues; the last of them closes it. In a process forked from the one that made it, it answers "closed" and is not
-// destroyed, since its threads are not there.
+// Thread safety: all methods from any thread. Ownership: shared by the Python client, its views and
+// its asynchronous queues; the last of them closes it. In a process forked from the one that made
+// it, it answers "closed" and is not destroyed, since its threads are not there.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,8 @@ class ClientState final : public Endable {
   bool closed() const { return closed_; }
   bool foreign() const;  // of another process
 
-  // Runs a question to the meta service on a thread of a small pool. `job` runs before Close() has ended.
+  // Runs a question to the meta service on a thread of a small pool. `job` runs before Close() has
+  // ended.
   Status Submit(std::function<void()> job) { return questions_.Submit(std::move(job)); }
 
   // Idempotent; without the GIL.

@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 namespace mmc::python {
 namespace {
 
@@ -19,9 +21,10 @@ Types& types() {
 
 py::object CodeToPython(Code code) { return types().code(static_cast<uint32_t>(code)); }
 
-std::string LowerName(Recovery recovery) {
-  std::string out;
-  for (const char c : RecoveryName(recovery)) out.push_back(static_cast<char>(std::tolower(c)));
+// "ask_outcome"
+std::string MemberName(Recovery recovery) {
+  std::string out(RecoveryName(recovery));
+  std::replace(out.begin(), out.end(), ' ', '_');
   return out;
 }
 
@@ -36,8 +39,8 @@ py::list CodeList() {
   py::list out;
   const CodeTable table = AllCodes();
   for (const CodeInfo* info = table.begin; info != table.end; ++info) {
-    out.append(py::make_tuple(std::string(CodeName(info->code)), static_cast<uint32_t>(info->code), info->meaning,
-                              LowerName(info->recovery)));
+    out.append(py::make_tuple(std::string(CodeName(info->code)), static_cast<uint32_t>(info->code),
+                              info->meaning, MemberName(info->recovery)));
   }
   return out;
 }
@@ -88,17 +91,24 @@ py::object KeyToPython(const std::string& key) {
 
 void BindStatus(py::module_& m) {
   m.attr("CODES") = CodeList();
-  py::class_<Status>(m, "Status", "Outcome for one key: true when OK. Equal to a status, Code or int of the same code.")
+  py::class_<Status>(
+      m, "Status",
+      "Outcome for one key: true when OK. Equal to a status, Code or int of the same code.")
       .def_property_readonly("code", [](const Status& s) { return CodeToPython(s.code()); })
       .def_property_readonly("ok", &Status::ok)
+      .def_property_readonly("message",
+                             [](const Status& s) {
+                               return s.message().empty() ? std::string(CodeMeaning(s.code()))
+                                                          : s.message();
+                             })
       .def_property_readonly(
-          "message", [](const Status& s) { return s.message().empty() ? std::string(CodeMeaning(s.code())) : s.message(); })
-      .def_property_readonly("recovery", [](const Status& s) { return types().recovery(LowerName(s.recovery())); })
-      .def("raise_for_error",
-           [](const Status& s, const py::object& key) {
-             if (!s.ok()) Raise(s, key.is_none() ? nullptr : key.ptr());
-           },
-           py::arg("key") = py::none(), "Raises the MmcError of this status unless it is OK.")
+          "recovery", [](const Status& s) { return types().recovery(MemberName(s.recovery())); })
+      .def(
+          "raise_for_error",
+          [](const Status& s, const py::object& key) {
+            if (!s.ok()) Raise(s, key.is_none() ? nullptr : key.ptr());
+          },
+          py::arg("key") = py::none(), "Raises the MmcError of this status unless it is OK.")
       .def("__bool__", &Status::ok)
       .def("__int__", [](const Status& s) { return static_cast<uint32_t>(s.code()); })
       .def("__eq__", &EqualTo)

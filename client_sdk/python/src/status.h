@@ -1,6 +1,7 @@
 // Statuses and results as Python objects, and failures as Python exceptions.
 //
-// Thread safety: all with the GIL. Ownership: the Python types handed to BindStatus are kept till the process ends.
+// Thread safety: all with the GIL. Ownership: the Python types handed to BindStatus are kept till
+// the process ends.
 #pragma once
 
 #include <pybind11/pybind11.h>

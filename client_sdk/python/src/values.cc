@@ -33,7 +33,8 @@ class ValueReader {
     for (size_t i = 0; i < keys_.size(); ++i) Add(i, guess);
     for (int round = 0; round < kRounds && !readings_.empty(); ++round) Round(round > 0);
     for (const Reading& reading : readings_) {
-      out_[reading.position].status = Status(Code::kSizeMismatch, "the value was replaced again and again while it was read");
+      out_[reading.position].status =
+          Status(Code::kSizeMismatch, "the value was replaced again and again while it was read");
     }
     for (Value& value : out_) {
       if (!value.bytes) value.bytes = py::none();
@@ -66,7 +67,8 @@ class ValueReader {
     read.swap(readings_);
     size_t i = 0;
     try {
-      for (; i < read.size(); ++i) Settle(std::exchange(read[i].bytes, nullptr), read[i], results[i]);
+      for (; i < read.size(); ++i)
+        Settle(std::exchange(read[i].bytes, nullptr), read[i], results[i]);
     } catch (...) {
       for (const Reading& rest : read) Py_XDECREF(rest.bytes);
       throw;
@@ -88,7 +90,8 @@ class ValueReader {
       return;
     }
     state_.typical_size = std::clamp(result.size, kSmallestGuess, kLargestGuess);
-    if (result.bytes != reading.room && _PyBytes_Resize(&bytes, static_cast<Py_ssize_t>(result.bytes)) != 0) {
+    if (result.bytes != reading.room &&
+        _PyBytes_Resize(&bytes, static_cast<Py_ssize_t>(result.bytes)) != 0) {
       throw py::error_already_set();
     }
     value.bytes = py::reinterpret_steal<py::object>(bytes);
@@ -103,7 +106,8 @@ class ValueReader {
 
 }  // namespace
 
-std::vector<Value> ReadValues(ClientState& state, const KeyBatch& keys, std::chrono::milliseconds timeout) {
+std::vector<Value> ReadValues(ClientState& state, const KeyBatch& keys,
+                              std::chrono::milliseconds timeout) {
   return ValueReader(state, keys, timeout).Run();
 }
 

@@ -50,7 +50,9 @@ int GetBufferSlot(PyObject* self, Py_buffer* buffer, int flags) {
   }
 }
 
-void ReleaseBufferSlot(PyObject* self, Py_buffer*) { py::cast<PyView&>(py::handle(self)).ReleaseBuffer(); }
+void ReleaseBufferSlot(PyObject* self, Py_buffer*) {
+  py::cast<PyView&>(py::handle(self)).ReleaseBuffer();
+}
 
 void SetBufferSlots(PyHeapTypeObject* type) {
   type->as_buffer.bf_getbuffer = &GetBufferSlot;
@@ -67,7 +69,8 @@ PyView PyView::Of(std::shared_ptr<ClientState> state, View view) {
 PyView::~PyView() = default;
 
 uint64_t PyView::size() const {
-  if (piece_ >= 0 && value_->view_) return value_->view_->pieces()[static_cast<size_t>(piece_)].size;
+  if (piece_ >= 0 && value_->view_)
+    return value_->view_->pieces()[static_cast<size_t>(piece_)].size;
   return value_->size_;
 }
 
@@ -131,19 +134,23 @@ void PyView::ReleaseBuffer() { --value_->exports_; }
 
 void BindView(py::module_& m) {
   py::class_<PyView>(m, "View",
-                     "A value in place: read-only bytes of the pool, pinned until release() or until the view and all "
+                     "A value in place: read-only bytes of the pool, pinned until release() or "
+                     "until the view and all "
                      "that was made from it are gone.",
                      py::custom_type_setup(&SetBufferSlots))
       .def_property_readonly("nbytes", &PyView::size)
       .def_property_readonly("released", &PyView::released)
-      .def("pieces", &PyView::Pieces, "Read-only memoryviews; more than one when the value lies in several extents.")
-      .def("release", &PyView::Release, "Ends the pin. BufferError while memoryviews of it live. Idempotent.")
+      .def("pieces", &PyView::Pieces,
+           "Read-only memoryviews; more than one when the value lies in several extents.")
+      .def("release", &PyView::Release,
+           "Ends the pin. BufferError while memoryviews of it live. Idempotent.")
       .def("__len__", &PyView::size)
       .def("__bytes__", &PyView::ToBytes)
       .def("__enter__", [](const py::object& self) { return self; })
       .def("__exit__", [](PyView& self, const py::args&) { self.Release(); })
       .def("__repr__", [](const PyView& v) {
-        return "<View of " + std::to_string(v.size()) + (v.released() ? " bytes, released>" : " bytes>");
+        return "<View of " + std::to_string(v.size()) +
+               (v.released() ? " bytes, released>" : " bytes>");
       });
 }
 

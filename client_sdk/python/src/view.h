@@ -1,7 +1,7 @@
 // A value in place as a Python object with the buffer protocol.
 //
-// Thread safety: with the GIL. Ownership: a view keeps its client's connection, so that the pin lasts as long as the view
-// and everything that was made from it.
+// Thread safety: with the GIL. Ownership: a view keeps its client's connection, so that the pin
+// lasts as long as the view and everything that was made from it.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -36,7 +36,8 @@ class PyView {
   void ReleaseBuffer();
 
  private:
-  explicit PyView(std::shared_ptr<PinnedValue> value, int piece) : value_(std::move(value)), piece_(piece) {}
+  explicit PyView(std::shared_ptr<PinnedValue> value, int piece)
+      : value_(std::move(value)), piece_(piece) {}
 
   std::shared_ptr<PinnedValue> value_;
   int piece_;  // -1: all of it

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""What the Python binding costs: the same work through pymmc and through the C++ client (`mmc bench`), in one run.
+
+    PYTHONPATH=build/release/python perf/python_bench.py --bin-dir build/release/bin [--rounds 5] [--seconds 1] [--json]
+
+Both work on a pool of their own inside their process, in turn, `--rounds` times; of each the median of the rounds'
+median latencies is shown. Ratio: Python's latency over that of C++ (1.05: the binding costs 5 %).
+"""
+import argparse
+import ctypes
+import gc
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pymmc
+
+DEEPSEEK = [128 << 10, 16 << 10] * 61
+
+
+class Work:
+    """One kind of call: `pieces` byte counts per value, `batch` values per call, `keys` different keys."""
+
+    def __init__(self, name, op, pieces, batch, keys, bench_args):
+        self.name, self.op, self.pieces, self.batch, self.keys = name, op, pieces, batch, keys
+        self.bench_args = bench_args
+
+    @property
+    def call_bytes(self):
+        return 0 if self.op == "exists" else sum(self.pieces) * self.batch
+
+
+def works():
+    deepseek = ["--layout", "deepseek"]
+    mega = ["--value-size", "1MB"]
+    small = ["--value-size", "1KB"]
+    return [
+        Work("put 8.58 MiB in 122 buffers", "put", DEEPSEEK, 1, 20, deepseek),
+        Work("get 8.58 MiB in 122 buffers", "get", DEEPSEEK, 1, 20, deepseek),
+        Work("put 128 x 1 MiB", "put", [1 << 20], 128, 256, mega),
+        Work("get 128 x 1 MiB", "get", [1 << 20], 128, 256, mega),
+        Work("get 1 x 1 KiB", "get", [1 << 10], 1, 1000, small),
+        Work("get 128 x 1 KiB", "get", [1 << 10], 128, 1024, small),
+        Work("exists 1 key", "exists", [1 << 10], 1, 1000, small),
+        Work("exists 128 keys", "exists", [1 << 10], 128, 1024, small),
+    ]
+
+
+def cpp_round(work, args):
+    """Median latency of a call in microseconds, by the command line's benchmark."""
+    command = [str(args.bin_dir / "mmc"), "bench", "--pool", args.pool, "--op", work.op, "--batch", str(work.batch),
+               "--keys", str(work.keys), "--duration", f"{args.seconds}s", "--json", *work.bench_args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(done.stdout)[work.op]["latency_us"]["p50"]
+
+
+class PythonRound:
+    """The same in this process, with `pointers` (put_ptrs, get_ptrs) or with buffer objects (put, get_into)."""
+
+    def __init__(self, work, args, pointers):
+        self.work, self.args, self.pointers = work, args, pointers
+        self.slots = [[ctypes.create_string_buffer(n) for n in work.pieces] for _ in range(work.batch)]
+        self.ptrs = [[ctypes.addressof(b) for b in slot] for slot in self.slots]
+        self.sizes = [list(work.pieces)] * work.batch
+        self.names = [f"bench/{i}" for i in range(work.keys)]
+        for slot in self.slots:
+            for buffer in slot:
+                ctypes.memset(buffer, 7, len(buffer))  # the pages are there before the clock runs
+
+    def put(self, client, names):
+        if self.pointers:
+            return client.put_ptrs(names, self.ptrs[:len(names)], self.sizes[:len(names)])
+        return client.put(list(zip(names, self.slots)))
+
+    def get(self, client, names):
+        if self.pointers:
+            return client.get_ptrs(names, self.ptrs, self.sizes)[0]
+        return client.get_into(list(zip(names, self.slots)))
+
+    def call(self, client, rng, turn):
+        """One call; its time in microseconds."""
+        batch, names = self.work.batch, self.names
+        if self.work.op == "put":
+            at = turn * batch % (len(names) - batch + 1)
+            chosen = names[at:at + batch]
+            client.remove(chosen)
+            begin = time.perf_counter()
+            codes = self.put(client, chosen)
+        else:
+            chosen = rng.choices(names, k=batch)
+            begin = time.perf_counter()
+            codes = client.exists(chosen) if self.work.op == "exists" else self.get(client, chosen)
+        took = (time.perf_counter() - begin) * 1e6
+        good = all(codes) if self.work.op == "exists" or not self.pointers else not any(codes)
+        if not good:
+            raise SystemExit(f"{self.work.name}: a call failed: {codes}")
+        return took
+
+    def run(self):
+        rng = random.Random(1)
+        with pymmc.Client(f"local://?dram={self.args.pool}") as client:
+            for at in range(0, len(self.names), self.work.batch):
+                self.put(client, self.names[at:at + self.work.batch])
+            times = []
+            gc.disable()
+            end = time.monotonic() + self.args.seconds
+            while time.monotonic() < end:
+                times.append(self.call(client, rng, len(times)))
+            gc.enable()
+            return statistics.median(times)
+
+
+def measure(work, args):
+    rounds = {"c++": [], "pointers": [], "objects": []}
+    for _ in range(args.rounds):
+        rounds["c++"].append(cpp_round(work, args))
+        rounds["pointers"].append(PythonRound(work, args, pointers=True).run())
+        rounds["objects"].append(PythonRound(work, args, pointers=False).run())
+    medians = {name: statistics.median(times) for name, times in rounds.items()}
+    extra = medians["pointers"] - medians["c++"]
+    return {
+        "work": work.name,
+        "cpp_us": medians["c++"], "pointers_us": medians["pointers"], "objects_us": medians["objects"],
+        "cpp_gb_per_s": work.call_bytes / medians["c++"] / 1e3,
+        "pointers_gb_per_s": work.call_bytes / medians["pointers"] / 1e3,
+        "pointers_ratio": medians["pointers"] / medians["c++"], "objects_ratio": medians["objects"] / medians["c++"],
+        "extra_us_per_call": extra, "extra_us_per_key": extra / work.batch,
+        "rounds": rounds,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin-dir", type=Path, default=Path(__file__).resolve().parents[1] / "build/release/bin")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=1, help="of each round")
+    parser.add_argument("--pool", default="768MB")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    head = f"{'work':30} {'C++ us':>10} {'pointers':>10} {'objects':>10} {'ratio':>7} {'ratio':>7} {'+us/key':>8}"
+    if not args.json:
+        print(head)
+    rows = []
+    for work in works():
+        row = measure(work, args)
+        rows.append(row)
+        if not args.json:
+            print(f"{row['work']:30} {row['cpp_us']:10.1f} {row['pointers_us']:10.1f} {row['objects_us']:10.1f} "
+                  f"{row['pointers_ratio']:7.2f} {row['objects_ratio']:7.2f} {row['extra_us_per_key']:8.2f}", flush=True)
+    if args.json:
+        json.dump({"pymmc": pymmc.__version__, "rounds": args.rounds, "results": rows}, sys.stdout, indent=1)
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""AsyncClient."""
+import asyncio
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import pymmc
+from pymmc import Code
+
+
+def test_all_calls(daemon_pool, key):
+    async def main():
+        async with pymmc.AsyncClient(daemon_pool.meta_url) as client:
+            assert all(await client.put({f"{key}/{i}": bytes([i]) * 1000 for i in range(1, 4)}))
+            assert await client.put_one(f"{key}/1", b"again") is False
+            keys = [f"{key}/{i}" for i in range(1, 6)]
+            assert await client.exists(keys) == [True, True, True, False, False]
+            assert await client.prefix(keys) == 3
+            assert await client.get(keys[1:4]) == [b"\x02" * 1000, b"\x03" * 1000, None]
+            assert await client.get_one(keys[0]) == b"\x01" * 1000
+            out = np.zeros(1000, np.uint8)
+            results = await client.get_into([(keys[0], out), ("", bytearray(3)), (keys[1], out[:10], 990)])
+            assert [r.code for r in results] == [Code.OK, Code.INVALID_ARGUMENT, Code.OK]
+            assert out[0] == 2 and out[999] == 1
+            assert [i.size for i in await client.stat(keys[:2])] == [1000, 1000]
+            assert sorted((await client.list(key)).keys) == keys[:3]
+            view = await client.view(keys[0])
+            assert bytes(view) == b"\x01" * 1000
+            view.release()
+            assert (await client.cluster()).objects >= 3
+            assert (await client.remove([keys[0], keys[4]])) == [Code.OK, Code.NOT_FOUND]
+            assert await client.remove_by_prefix(key) == 2
+            assert client.client.stats().put_bytes >= 3000
+
+    asyncio.run(main())
+
+
+def test_errors_arrive_at_the_caller(local):
+    async def main():
+        async with pymmc.AsyncClient(client=local) as client:
+            with pytest.raises(pymmc.NotFoundError):
+                await client.view("nobody")
+            with pytest.raises(pymmc.NotFoundError):
+                await client.get_one("nobody")
+            with pytest.raises(TypeError):
+                await client.put([("k", "text")])
+            assert await client.put([]) == [] and await client.get([]) == []
+            assert await client.put([("", b"x")]) == [Code.INVALID_ARGUMENT]
+        with pytest.raises(pymmc.ClosedError):
+            await client.exists(["k"])
+        await client.close()
+
+    asyncio.run(main())
+    assert not local.closed
+
+
+def test_before_connecting():
+    client = pymmc.AsyncClient("local://?dram=16MB")
+    with pytest.raises(pymmc.ClosedError):
+        asyncio.run(client.exists(["k"]))
+
+
+def test_many_calls_at_once_need_few_threads(local):
+    async def main():
+        async with pymmc.AsyncClient(client=local) as client:
+            before = threading.active_count()
+            tasks_before = len(os.listdir("/proc/self/task"))
+            values = {f"k/{i}": np.random.default_rng(i).bytes(20_000) for i in range(500)}
+            await asyncio.gather(*(client.put_one(k, v) for k, v in values.items()))
+            assert await asyncio.gather(*(client.get_one(k) for k in values)) == list(values.values())
+            assert threading.active_count() == before
+            assert len(os.listdir("/proc/self/task")) <= tasks_before + 10  # a few, not one per call
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_is_an_error():
+    async def main():
+        client = pymmc.AsyncClient(client=pinned_full)
+        async with client:
+            calls = [asyncio.ensure_future(client.put([(f"w/{i}", b"x" * (7 << 20))], timeout=1)) for i in range(4)]
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            assert any(isinstance(d, pymmc.QueueFullError) for d in done)
+            assert all(isinstance(d, pymmc.QueueFullError) or d[0] == Code.NO_SPACE for d in done)
+
+    with pymmc.Cluster.local("8MB") as cluster:
+        with cluster.client(async_threads=1, async_queue=1) as pinned_full:
+            pinned_full.put_one("pinned", b"x" * (7 << 20))
+            view = pinned_full.view("pinned")
+            asyncio.run(main())
+            view.release()
+
+
+def test_cancelled_transfers_end_before_the_await_does():
+    """The put waits for space; cancelled, it must still hold its buffer until it is over."""
+    data = bytearray(b"x" * (7 << 20))
+
+    async def main(client, view):
+        async with pymmc.AsyncClient(client=client) as asynchronous:
+            put = asyncio.ensure_future(asynchronous.put([("wanted", data)], timeout=60))
+            while not asynchronous._calls:
+                await asyncio.sleep(0)
+            put.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not put.done()
+            with pytest.raises(BufferError):
+                data.extend(b"more")
+            view.release()
+            with pytest.raises(asyncio.CancelledError):
+                await put
+            data.extend(b"more")
+
+    with pymmc.Cluster.local("8MB", lease=0.05) as cluster, cluster.client() as client:
+        client.put_one("pinned", b"y" * (7 << 20))
+        asyncio.run(main(client, client.view("pinned")))
+        assert client.get_one("wanted") == b"x" * (7 << 20)
+
+
+def test_a_queue_left_behind_holds_its_buffers():
+    with pymmc.Cluster.local("8MB", lease=0.05) as cluster, cluster.client() as client:
+        client.put_one("pinned", b"y" * (7 << 20))
+        view = client.view("pinned")
+        data = bytearray(b"x" * (7 << 20))
+        queue = pymmc._pymmc.AsyncQueue(client)
+        queue.put([("wanted", data)], timeout=60)
+        del queue
+        gc.collect()
+        with pytest.raises(BufferError):
+            data.extend(b"more")
+        view.release()
+        client.close()  # ends what runs
+        data.extend(b"more")
+
+
+def test_two_loops_share_a_client(local):
+    async def main(name):
+        async with pymmc.AsyncClient(client=local) as client:
+            for i in range(50):
+                await client.put_one(f"{name}/{i}", f"{name}{i}".encode())
+            return await client.get([f"{name}/{i}" for i in range(50)])
+
+    answers = {}
+    threads = [threading.Thread(target=lambda n=n: answers.update({n: asyncio.run(main(n))})) for n in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {n: [f"{n}{i}".encode() for i in range(50)] for n in ("a", "b", "c")}

@@ -1,0 +1,148 @@
+"""What can be a piece of a value, and what is refused with words that help."""
+import numpy as np
+import pytest
+
+import pymmc
+from pymmc import Code
+
+
+class Tensor:
+    """What a CPU tensor of torch looks like from outside: no buffer protocol."""
+
+    def __init__(self, array, device="cpu"):
+        self._array = array
+        self.device = device
+        self.calls = 0
+
+    def data_ptr(self):
+        self.calls += 1
+        return self._array.ctypes.data
+
+    def numel(self):
+        return self._array.size
+
+    def element_size(self):
+        return self._array.itemsize
+
+    def is_contiguous(self):
+        return self._array.flags.c_contiguous
+
+
+class Dlpack:
+    """Only DLPack."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("wrap", [Tensor, Dlpack])
+def test_tensors(local, wrap):
+    source = np.arange(3000, dtype=np.float32).reshape(3, 1000)
+    target = np.zeros_like(source)
+    assert local.put_one("t", wrap(source))
+    assert local.get_into([("t", wrap(target))])[0].bytes == 12_000
+    assert np.array_equal(source, target)
+
+
+@pytest.mark.parametrize("wrap", [Tensor, Dlpack])
+def test_tensors_in_lists_and_transposed(local, wrap):
+    array = np.arange(6, dtype=np.int16).reshape(2, 3)
+    assert local.put_one("t", [wrap(array), wrap(array[0])])
+    assert local.get_one("t") == array.tobytes() + array[0].tobytes()
+    with pytest.raises(pymmc.InvalidArgumentError, match="contiguous"):
+        local.put_one("u", wrap(array.T))
+
+
+def test_tensors_of_devices_are_refused(local):
+    with pytest.raises(pymmc.UnsupportedError, match="npu:3"):
+        local.put_one("t", Tensor(np.ones(3), device="npu:3"))
+
+
+def test_dlpack_memory_is_given_back(local):
+    array = np.ones(100)
+    import sys
+    before = sys.getrefcount(array)
+    for i in range(10):
+        local.put_one(f"t{i}", Dlpack(array))
+    assert sys.getrefcount(array) == before
+
+
+@pytest.mark.parametrize("strided", [
+    np.arange(10)[::2], np.zeros((4, 4), order="F")[:, :2], np.zeros((4, 4)).T[:2], memoryview(b"abcdef")[::2]])
+def test_strided_buffers_are_refused(local, strided):
+    with pytest.raises(pymmc.InvalidArgumentError, match="contiguous"):
+        local.put([("s", strided)])
+    assert "s" not in local
+
+
+def test_read_only_targets_are_refused(local):
+    local.put_one("r", b"12345")
+    frozen = np.zeros(5, np.uint8)
+    frozen.flags.writeable = False
+    for target in (b"abcde", memoryview(b"abcde"), frozen):
+        with pytest.raises(pymmc.InvalidArgumentError, match="target"):
+            local.get_into([("r", target)])
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, None, object(), {"a": 1}, 1.5])
+def test_what_is_no_buffer(local, wrong):
+    with pytest.raises(TypeError, match="is no buffer"):
+        local.put([("k", wrong)])
+    with pytest.raises(TypeError, match="is no buffer"):
+        local.put([("k", [b"fine", wrong])])
+
+
+def test_shapes_of_items(local):
+    for items in ([("k",)], [("k", b"v", 0)], [("k", b"v", 0, 0)]):
+        with pytest.raises(pymmc.InvalidArgumentError, match="members"):
+            local.put(items)
+    with pytest.raises(TypeError):
+        local.put("key")
+    with pytest.raises(TypeError):
+        local.put(5)
+    with pytest.raises(TypeError, match="a key is str or bytes"):
+        local.put([(5, b"v")])
+    with pytest.raises(TypeError, match="sequence, not one str"):
+        local.get("key")
+    with pytest.raises(TypeError):
+        local.put_ptrs(["k"], [["text"]], [[1]])
+
+
+def test_empty_pieces_are_left_out_and_empty_values_refused(local):
+    assert local.put_one("k", [b"", np.zeros(0), b"x", (0, 0)])
+    assert local.get_one("k") == b"x"
+    assert local.put({"e": b"", "f": []}) == [Code.INVALID_ARGUMENT] * 2
+
+
+def test_iterators_of_items(local):
+    assert all(local.put((f"i{i}", bytes([i + 1])) for i in range(3)))
+    assert local.get(f"i{i}" for i in range(3)) == [b"\x01", b"\x02", b"\x03"]
+
+
+def test_buffers_are_held_while_a_call_runs_and_not_longer(local):
+    data = bytearray(b"x" * 100)
+    local.put_one("h", data)
+    data.extend(b"more")  # BufferError while somebody still held it
+    target = bytearray(100)
+    local.get_into([("h", target)])
+    target.clear()
+
+
+def test_a_list_that_changes_while_it_is_read(local):
+    pieces = []
+
+    class Shrinking(Tensor):
+        def data_ptr(self):
+            pieces.clear()
+            return super().data_ptr()
+
+    array = np.ones(8, np.uint8)
+    pieces.extend([Shrinking(array), Tensor(array), Tensor(array)])
+    assert local.put_one("c", pieces)
+    assert local.get_one("c") == array.tobytes()
