@@ -9,7 +9,9 @@ median latencies is shown. Ratio: Python's latency over that of C++ (1.05: the b
 import argparse
 import ctypes
 import gc
+import itertools
 import json
+import mmap
 import random
 import statistics
 import subprocess
@@ -63,13 +65,18 @@ class PythonRound:
 
     def __init__(self, work, args, pointers):
         self.work, self.args, self.pointers = work, args, pointers
-        self.slots = [[ctypes.create_string_buffer(n) for n in work.pieces] for _ in range(work.batch)]
-        self.ptrs = [[ctypes.addressof(b) for b in slot] for slot in self.slots]
+        # As the C++ benchmark has it: one piece of memory, on huge pages where there are any.
+        self.arena = mmap.mmap(-1, sum(work.pieces) * work.batch)
+        self.arena.madvise(mmap.MADV_HUGEPAGE)
+        self.arena.write(b"\x07" * len(self.arena))  # the pages are there before the clock runs
+        at = ctypes.addressof(ctypes.c_char.from_buffer(self.arena))
+        starts = list(itertools.accumulate(work.pieces * work.batch, initial=0))
+        per_slot = [starts[i:i + len(work.pieces)] for i in range(0, len(starts) - 1, len(work.pieces))]
+        whole = memoryview(self.arena)
+        self.slots = [[whole[s:s + n] for s, n in zip(slot, work.pieces)] for slot in per_slot]
+        self.ptrs = [[at + s for s in slot] for slot in per_slot]
         self.sizes = [list(work.pieces)] * work.batch
         self.names = [f"bench/{i}" for i in range(work.keys)]
-        for slot in self.slots:
-            for buffer in slot:
-                ctypes.memset(buffer, 7, len(buffer))  # the pages are there before the clock runs
 
     def put(self, client, names):
         if self.pointers:
@@ -85,7 +92,7 @@ class PythonRound:
         """One call; its time in microseconds."""
         batch, names = self.work.batch, self.names
         if self.work.op == "put":
-            at = turn * batch % (len(names) - batch + 1)
+            at = turn % (len(names) // batch) * batch
             chosen = names[at:at + batch]
             client.remove(chosen)
             begin = time.perf_counter()
@@ -150,7 +157,8 @@ def main():
         rows.append(row)
         if not args.json:
             print(f"{row['work']:30} {row['cpp_us']:10.1f} {row['pointers_us']:10.1f} {row['objects_us']:10.1f} "
-                  f"{row['pointers_ratio']:7.2f} {row['objects_ratio']:7.2f} {row['extra_us_per_key']:8.2f}", flush=True)
+                  f"{row['pointers_ratio']:7.2f} {row['objects_ratio']:7.2f} "
+                  f"{row['extra_us_per_key']:8.2f}", flush=True)
     if args.json:
         json.dump({"pymmc": pymmc.__version__, "rounds": args.rounds, "results": rows}, sys.stdout, indent=1)
         print()

@@ -1,9 +1,11 @@
 """The module in its process: import, errors, closing, threads, fork, the end of the interpreter."""
+import ast
 import pickle
 import random
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,20 @@ def test_codes_and_exceptions():
     error = pickle.loads(pickle.dumps(pymmc.NoSpaceError(1002, "full", "k")))
     assert (error.code, error.message, error.key, error.recovery) == (Code.NO_SPACE, "full", "k", Recovery.BACKOFF)
     assert "NO_SPACE: full" in str(error)
+
+
+def test_the_stub_names_what_is_there():
+    """Every public name of the type stub, and of its classes, exists; and every exported name is in it."""
+    tree = ast.parse((Path(pymmc.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"}
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert set(pymmc.__all__) == set(classes) | functions
+    for name, node in classes.items():
+        for member in node.body:
+            if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and member.name != "__buffer__":
+                assert hasattr(getattr(pymmc, name), member.name), f"{name}.{member.name}"
+    assert [(c.name, c.value) for c in Code] == [
+        (m.targets[0].id, m.value.value) for m in classes["Code"].body if isinstance(m, ast.Assign)]
 
 
 def test_statuses(local):
