@@ -8,4 +8,13 @@ if(MMC_BUILD_PYTHON)
     set_tests_properties(python_${name} PROPERTIES LABELS python TIMEOUT 300
       ENVIRONMENT "PYTHONPATH=${CMAKE_BINARY_DIR}/python;MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   endforeach()
+
+  # The drop-in modules of the compat wheel, from their sources.
+  foreach(name test_memcache_calls test_memcache_clients test_memcache_config test_memcache_gva test_memcache_rules)
+    add_test(NAME python_${name}
+      COMMAND ${MMC_PYTHON} -m pytest -q -p no:cacheprovider ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py)
+    set(path "${CMAKE_BINARY_DIR}/python:${PROJECT_SOURCE_DIR}/client_sdk/python/compat/src")
+    set_tests_properties(python_${name} PROPERTIES LABELS python TIMEOUT 300
+      ENVIRONMENT "PYTHONPATH=${path};MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  endforeach()
 endif()
