@@ -1,0 +1,96 @@
+"""The command mooncake_client: lends memory to a pool, and tells clients on the same host which pool that is."""
+import socket
+import socketserver
+import sys
+import threading
+
+from . import _flags, _hosts, _http, _signals
+from .store import MooncakeDistributedStore
+
+FLAGS = {
+    "host": "0.0.0.0", "metadata_server": "http://127.0.0.1:8080/metadata", "device_names": "",
+    "master_server_address": "127.0.0.1:50051", "protocol": "tcp", "port": 50052, "global_segment_size": "4 GB",
+    "local_buffer_size": "0", "threads": 1, "tenant_id": "default", "enable_offload": False,
+    "start_offload_rpc_server": True, "enable_http_server": False, "http_port": 9300, **_flags.LOGGING,
+}
+_HEALTH = {0: "healthy", 1: "not_initialized", 2: "master_unreachable"}
+
+
+def health_routes(store):
+    def health(query, body):
+        code = store.health_check()
+        return _http.as_json({"status": _HEALTH[code], "code": code})
+
+    def metrics(query, body):
+        stats = store.transfer_stats()
+        return "".join(f"# TYPE {name} counter\n{name} {value}\n" for name, value in stats.items())
+
+    return {("GET", "/health"): health, ("GET", "/metrics"): metrics,
+            ("GET", "/metrics/summary"): lambda query, body: ", ".join(
+                f"{name}={value}" for name, value in store.transfer_stats().items()) + "\n"}
+
+
+def serve_pool_address(host, port, master):
+    """A server that answers every connection with the master's address, one line."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(f"{master}\n".encode("ascii"))
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _run(flags):
+    stop = _signals.stop_event()
+    store = MooncakeDistributedStore()
+    host = flags["host"].strip("[]")
+    name = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host
+    size = _hosts.size_of(flags["global_segment_size"])
+    code = store.setup(f"[{name}]" if ":" in name else name, flags["metadata_server"], size, 0, flags["protocol"],
+                       flags["device_names"], flags["master_server_address"])
+    if code != 0:
+        print(f"mooncake_client: no pool at {flags['master_server_address']} (code {code})", file=sys.stderr)
+        return 1
+    closing = [store.close]
+    try:
+        server = serve_pool_address(host, flags["port"], flags["master_server_address"])
+        closing += [server.server_close, server.shutdown]
+        pages = ""
+        if flags["enable_http_server"]:
+            service = _http.Service(host, flags["http_port"], health_routes(store))
+            closing.append(service.close)
+            pages = f", pages at port {service.port}"
+        print(f"mooncake_client: {store.get_hostname()} serving at port {server.server_address[1]}{pages}", flush=True)
+        stop.wait()
+        return 0
+    except OSError as error:
+        print(f"mooncake_client: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for close in reversed(closing):
+            close()
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.lstrip("-") == "help" for word in argv):
+        print(_flags.help_text("mooncake_client", FLAGS))
+        return 0
+    try:
+        flags = {**FLAGS, **_flags.parse(argv, FLAGS)}
+        _hosts.size_of(flags["global_segment_size"])
+    except ValueError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return _run(flags)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""mooncake.engine: registered memory, read and written by another process."""
+import subprocess
+import sys
+
+import pytest
+from mooncake_support import Memory, environment, pattern
+from mooncake import http_metadata_server
+from mooncake.engine import TransferEngine, TransferNotify, TransferOpcode
+
+PEER = """
+import sys
+from mooncake.engine import TransferEngine
+engine = TransferEngine()
+assert engine.initialize(sys.argv[1], sys.argv[2], "tcp", "") == 0
+memory = engine.allocate_managed_buffer(1 << 20)
+assert engine.write_bytes_to_buffer(memory, b"of the peer", 11) == 0
+print(engine.get_rpc_port(), memory, flush=True)
+for line in sys.stdin:
+    if line.startswith("notes"):
+        print([(note.name, note.msg) for note in engine.get_notifies()], flush=True)
+    else:
+        print(engine.read_bytes_from_buffer(memory, int(line))[-5:], flush=True)
+"""
+
+
+class Peer:
+    def __init__(self, name="127.0.0.1", metadata="P2PHANDSHAKE"):
+        self.process = subprocess.Popen([sys.executable, "-c", PEER, name, metadata], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env=environment())
+        port, memory = self.process.stdout.readline().split()
+        self.target, self.memory = f"127.0.0.1:{port}", int(memory)
+
+    def ask(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def stop(self):
+        self.process.communicate(timeout=30)
+
+
+@pytest.fixture
+def peer():
+    made = Peer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def engine():
+    made = TransferEngine()
+    assert made.initialize("127.0.0.1", "P2PHANDSHAKE", "rdma", "mlx5_0") == 0
+    yield made
+    made.close()
+
+
+def test_read_and_write(peer, engine):
+    mine = Memory(1 << 20)
+    assert engine.register_memory(mine.ptr, mine.size) == 0
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == 0
+    assert bytes(mine)[:11] == b"of the peer"
+    source = Memory(pattern(1 << 20))
+    assert engine.transfer_sync_write(peer.target, source.ptr, peer.memory, 1 << 20) == 0
+    assert engine.transfer_sync(peer.target, mine.ptr, peer.memory, 1 << 20, TransferOpcode.Read) == 0
+    assert bytes(mine) == bytes(source)
+
+
+def test_batches(peer, engine):
+    source, into = Memory(pattern(64_000)), Memory(64_000)
+    mine = [source.at(n * 1000) for n in range(64)]
+    theirs = [peer.memory + n * 1000 for n in reversed(range(64))]
+    back = [into.at(n * 1000) for n in range(64)]
+    assert engine.batch_transfer_sync_write(peer.target, mine, theirs, [1000] * 64) == 0
+    number = engine.batch_transfer_async_read(peer.target, back, theirs, [1000] * 64)
+    assert number > 0 and engine.get_batch_transfer_status([number]) == 0
+    assert bytes(into) == bytes(source)
+    assert engine.get_batch_transfer_status([number]) == -1  # answered once
+    assert engine.batch_transfer_sync_write(peer.target, mine, theirs, [1000]) == -1
+    note = TransferNotify("name", "message")
+    assert engine.batch_transfer_sync(peer.target, mine, theirs, [1000] * 64, TransferOpcode.Write, note) == 0
+    assert peer.ask("notes") == "[('name', 'message')]" and peer.ask("notes") == "[]"
+
+
+def test_only_registered_memory_is_served(peer, engine):
+    mine = Memory(1 << 20)
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory + 1, 1 << 20) == -1
+    assert engine.transfer_sync_write(peer.target, mine.ptr, peer.memory - 4096, 8192) == -1
+    assert engine.transfer_sync_read(peer.target, mine.ptr, (1 << 64) - 4096, 8192) == -1
+    assert engine.transfer_sync_read(peer.target, 4096, peer.memory, 100) == -1  # no memory of ours
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == 0
+    assert bytes(mine)[:11] == b"of the peer"
+
+
+def test_a_peer_that_ends(peer, engine):
+    mine = Memory(100)
+    assert engine.send_probe(peer.target) == 0 and engine.get_first_buffer_address(peer.target) == peer.memory
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == 0
+    peer.stop()
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == -1
+    number = engine.transfer_submit_write(peer.target, mine.ptr, peer.memory, 11)
+    assert engine.get_batch_transfer_status([number]) == -1 and engine.send_probe(peer.target) == -1
+    assert engine.get_first_buffer_address(peer.target) == 0
+
+
+def test_names_at_a_metadata_server():
+    server = http_metadata_server.serve("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.port}/metadata"
+    made = Peer("127.0.0.1", url)
+    engine = TransferEngine()
+    try:
+        assert engine.initialize("127.0.0.1:18795", url, "tcp", "") == 0
+        mine = Memory(100)
+        assert engine.transfer_sync_read("127.0.0.1", mine.ptr, made.memory, 11) == 0
+        assert bytes(mine)[:11] == b"of the peer"
+    finally:
+        engine.close()
+        made.stop()
+        server.close()
+
+
+def test_before_and_after(engine):
+    fresh = TransferEngine()
+    data = Memory(100)
+    assert fresh.get_rpc_port() == 0 and fresh.transfer_sync_read("x:1", data.ptr, 0, 1) == -1
+    assert fresh.batch_transfer_async_write("x:1", [data.ptr], [0], [1]) == 0
+    assert fresh.transfer_check_status(7) == -1 and fresh.get_notifies() == []
+    assert engine.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == -1  # once
+    assert engine.register_memory(8, 100) == -1 and engine.unregister_memory(data.ptr) == -1
+    assert engine.batch_register_memory([data.ptr], [100]) == 0 and engine.batch_unregister_memory([data.ptr]) == 0
+    address = engine.allocate_managed_buffer(100)
+    assert engine.write_bytes_to_buffer(address, b"abc", 3) == 0 and engine.read_bytes_from_buffer(address, 3) == b"abc"
+    assert engine.write_bytes_to_buffer(address, b"abc", 4) == -1
+    assert engine.free_managed_buffer(address, 100) == 0 and engine.read_bytes_from_buffer(address, 3) == b""
+    assert engine.transfer_sync_read("no port", data.ptr, 1, 1) == -1
+    assert TransferEngine.TransferOpcode.Write == TransferOpcode.Write and "cpu" in engine.get_local_topology()
