@@ -10,7 +10,8 @@ from mooncake.store import MooncakeDistributedStore
 @pytest.mark.parametrize("flags, named", [
     (["--nosuchflag=1"], "nosuchflag"), (["-rpc_prot", "1"], "rpc_prot"), (["--rpc_port"], "rpc_port"),
     (["--rpc_port=abc"], "rpc_port"), (["--enable_ha=maybe"], "enable_ha"), (["stray"], "stray"),
-    (["--metrics_port=70000"], "metrics_port"), (["--default_kv_lease_ttl=5x"], "default_kv_lease_ttl"), (["--config_path=/nowhere.json"], "/nowhere.json")])
+    (["--metrics_port=70000"], "metrics_port"), (["--default_kv_lease_ttl=5x"], "default_kv_lease_ttl"),
+    (["--config_path=/nowhere.json"], "/nowhere.json")])
 def test_wrong_flags_are_refused_by_name(flags, named):
     done = run_command("master", *flags)
     assert done.returncode == 1 and named in done.stderr and not done.stdout

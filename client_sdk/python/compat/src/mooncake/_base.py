@@ -240,7 +240,7 @@ class StoreBase:
         """Names memory for later transfers: 0, or INVALID_PARAMS for what this process cannot read."""
         if self._client is None or buffer_ptr <= 0 or size <= 0:
             return codes.MOONCAKE_INVALID_PARAMS
-        if not _memory.is_host_memory([(buffer_ptr, size)]):
+        if not _memory.is_host_memory([buffer_ptr], [size]):
             _log.error("register_buffer: %#x, %d bytes: no memory of the host", buffer_ptr, size)
             return codes.MOONCAKE_INVALID_PARAMS
         self._registered.add(buffer_ptr, size)

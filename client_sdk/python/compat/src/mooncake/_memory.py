@@ -1,4 +1,5 @@
 """Raw memory of this process: allocation, and whether an address can be read and written here."""
+import array
 import bisect
 import ctypes
 import errno
@@ -8,10 +9,6 @@ import threading
 
 _PAGE = mmap.PAGESIZE
 _BATCH = 1024  # ranges per system call
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 
 
 def _system_call():
@@ -24,32 +21,41 @@ def _system_call():
 _process_vm_readv = _system_call()
 
 
-def _ends_readable(ends):
+def _readable(addresses):
     """Whether all these single bytes can be read; None when the system does not say."""
     if _process_vm_readv is None:
         return None
-    local = ctypes.create_string_buffer(len(ends))
-    into = _IoVec(ctypes.addressof(local), len(ends))
-    remote = (_IoVec * len(ends))(*[(end, 1) for end in ends])
-    done = _process_vm_readv(os.getpid(), ctypes.byref(into), ctypes.c_ulong(1), remote, ctypes.c_ulong(len(ends)),
-                             ctypes.c_ulong(0))
-    if done == len(ends):
+    count = len(addresses)
+    into = (ctypes.c_char * count)()
+    local = array.array("Q", (ctypes.addressof(into), count))
+    remote = array.array("Q", (1,)) * (2 * count)  # pairs of address and size
+    remote[::2] = addresses
+    done = _process_vm_readv(os.getpid(), _address_of_array(local), ctypes.c_ulong(1), _address_of_array(remote),
+                             ctypes.c_ulong(count), ctypes.c_ulong(0))
+    if done == count:
         return True
     return False if done >= 0 or ctypes.get_errno() == errno.EFAULT else None
 
 
-def is_host_memory(pieces):
-    """Whether the first and last byte of every (address, size) can be read by this process: device memory cannot.
+def _address_of_array(values):
+    return ctypes.c_void_p(values.buffer_info()[0])
 
-    True as well when the system does not allow to ask.
+
+def is_host_memory(addresses, sizes):
+    """Whether the first and last byte of every piece can be read by this process: device memory cannot.
+
+    True as well when the system does not allow to ask. Empty pieces are not asked about.
     """
-    ends = []
-    for address, size in pieces:
-        if size:
-            if not 0 < address < 1 << 63:
-                return False
-            ends += (address, address + size - 1)
-    return all(_ends_readable(ends[at:at + _BATCH]) is not False for at in range(0, len(ends), _BATCH))
+    if not all(sizes):
+        kept = [(address, size) for address, size in zip(addresses, sizes) if size]
+        if not kept:
+            return True
+        addresses, sizes = zip(*kept)
+    if min(addresses) <= 0 or max(addresses) + max(sizes) >= 1 << 63:
+        return False
+    ends = array.array("Q", addresses)
+    ends.extend([address + size - 1 for address, size in zip(addresses, sizes)])
+    return all(_readable(ends[at:at + _BATCH]) is not False for at in range(0, len(ends), _BATCH))
 
 
 class Registered:
@@ -88,10 +94,17 @@ class Registered:
         with self._lock:
             return next(iter(self._sizes), 0)
 
-    def usable(self, pointers, sizes):
+    def usable(self, addresses, sizes):
         """Whether the pieces of one value are host memory."""
-        unknown = [piece for piece in zip(pointers, sizes) if not self.holds(*piece)]
-        return not unknown or is_host_memory(unknown)
+        if self._sorted:
+            low = min(addresses)
+            if self.holds(low, max(addresses) + max(sizes) - low):
+                return True
+            unknown = [piece for piece in zip(addresses, sizes) if not self.holds(*piece)]
+            if not unknown:
+                return True
+            addresses, sizes = zip(*unknown)
+        return is_host_memory(addresses, sizes)
 
     def _sort(self):
         merged = []

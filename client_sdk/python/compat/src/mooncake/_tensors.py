@@ -44,7 +44,10 @@ def parse_header(data):
         raise ValueError("no tensor")
     if min(shape) < 0 or size != len(data) - HEADER_BYTES:
         raise ValueError("the tensor's header does not fit its bytes")
-    return getattr(_torch(), _TYPES[number]), shape[:dimensions], size
+    kind = getattr(_torch(), _TYPES[number], None)
+    if kind is None:
+        raise ValueError(f"this torch has no {_TYPES[number]}")
+    return kind, shape[:dimensions], size
 
 
 def from_bytes(data):

@@ -159,7 +159,7 @@ class TransferEngine:
     def register_memory(self, buffer_addr, capacity, location="*"):
         """Lets others read and write it: 0, or -1 for what is no memory of this process."""
         del location
-        if buffer_addr <= 0 or capacity <= 0 or not _memory.is_host_memory([(buffer_addr, capacity)]):
+        if buffer_addr <= 0 or capacity <= 0 or not _memory.is_host_memory([buffer_addr], [capacity]):
             return -1
         self._registered.add(buffer_addr, capacity)
         return 0
@@ -218,9 +218,7 @@ class TransferEngine:
         if self._server is None or not len(buffers) == len(peers) == len(lengths) or min(lengths, default=0) < 0:
             return -1
         pieces = [piece for piece in zip(buffers, peers, lengths) if piece[2]]
-        local = [(buffer, length) for buffer, _, length in pieces]
-        unknown = [piece for piece in local if not self._registered.holds(*piece)]
-        if unknown and not _memory.is_host_memory(unknown):
+        if pieces and not self._registered.usable([piece[0] for piece in pieces], [piece[2] for piece in pieces]):
             return -1
         try:
             address = self._metadata.address(target)
