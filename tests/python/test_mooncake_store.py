@@ -1,6 +1,12 @@
 """Calls of mooncake.store beside those that the rules and clients cover."""
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from mooncake_support import Master, Memory, address, key, master, own, pattern, set_up, store  # noqa: F401
+from mooncake_support import (Master, Memory, address, daemons, environment, key, master, own,  # noqa: F401
+                              pattern, set_up, store)
 from mooncake import BufferPool, RegisteredBufferPool
 from mooncake import store as module
 from mooncake.mooncake_config import MooncakeConfig
@@ -234,3 +240,44 @@ def test_config(tmp_path, monkeypatch):
     file.write_text('{"local_hostname": "h"}')
     with pytest.raises(ValueError, match="metadata_server"):
         MooncakeConfig.from_file(str(file))
+
+
+def test_a_forked_child_answers_errors(master, key):
+    script = ("import os\nfrom mooncake.store import MooncakeDistributedStore\ns = MooncakeDistributedStore()\n"
+              f"assert s.setup('127.0.0.1', '', 4 << 20, 0, 'tcp', '', {master.address!r}) == 0\n"
+              f"assert s.put({key!r}, b'x') == 0\npid = os.fork()\n"
+              "if pid == 0:\n"
+              f"    good = s.is_exist({key!r}) == 0 and s.put('k', b'x') < 0 and s.get({key!r}) == b''\n"
+              "    good = good and s.health_check() == 2 and s.close() == 0\n"
+              "    os._exit(0 if good else 1)\n"
+              f"assert os.waitpid(pid, 0)[1] == 0\nassert s.get({key!r}) == b'x' and s.close() == 0\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+                          env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_master_ends_during_calls():
+    made = Master()
+    joined = set_up(made.address)
+    stop = threading.Event()
+
+    def work(number):
+        turn = 0
+        value = pattern(100_000, number)
+        while not stop.is_set():
+            name = f"{number}/{turn % 20}"
+            assert joined.put(name, value) <= 0
+            assert joined.get(name) in (value, b"")
+            assert joined.is_exist(name) in (0, 1)
+            turn += 1
+        return turn
+
+    with ThreadPoolExecutor(8) as pool:
+        working = [pool.submit(work, number) for number in range(8)]
+        daemons.eventually(lambda: joined.is_exist("7/3"), "all threads at work")
+        made.process.kill()
+        daemons.eventually(lambda: joined.put("after", b"x") != 0, "an error", 60)
+        stop.set()
+        assert all(one.result(120) > 0 for one in working)
+    assert joined.close() == 0
+    made.stop()
