@@ -277,9 +277,10 @@ def test_a_forked_child_opens_a_pool_of_its_own(worker, conf, key):
         try:
             assert worker.put(key + "c", b"x") == -3019
             assert worker.get(key) == b""
-            assert worker.close() == 0
             own = memcache_hybrid.DistributedObjectStore()
             assert own.init(0, init_bm=False) == 0
+            assert own.is_exist(key) == 1
+            assert worker.close() == 0
             assert own.is_exist(key) == 1
             assert own.close() == 0
             code = 0
