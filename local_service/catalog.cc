@@ -15,7 +15,7 @@
 namespace mmc::local {
 namespace {
 
-constexpr uint64_t kFirstBytes = kCatalogHeaderBytes + 1_MiB;
+constexpr uint64_t kFirstBytes = 64_KiB;
 constexpr uint64_t kMaxStep = 64_MiB;
 
 // Opens and locks the file; retries when it is deleted by its last owner in between.
@@ -179,7 +179,7 @@ Result<uint64_t> Catalog::TakeSlot(uint32_t capacity) {
     return offset;
   }
   if (mapped_ - used_ < capacity) {
-    const uint64_t step = std::clamp<uint64_t>(mapped_ / 4, 1_MiB, kMaxStep);
+    const uint64_t step = std::clamp<uint64_t>(mapped_ / 4, kFirstBytes, kMaxStep);
     MMC_RETURN_IF_ERROR(GrowTo(AlignUp(mapped_ + std::max<uint64_t>(step, capacity), 4096)));
   }
   const uint64_t offset = used_;

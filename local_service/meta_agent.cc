@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/thread.h"
 #include "common/obs/log.h"
 #include "proto/methods.h"
 
@@ -52,8 +53,8 @@ MetaAgent::MetaAgent(std::shared_ptr<rpc::Channel> meta, NodeBody& body, AgentTi
 MetaAgent::~MetaAgent() { Stop(Clock::Real().Now()); }
 
 void MetaAgent::Start() {
-  beat_thread_ = std::thread([this] { BeatLoop(); });
-  catalog_thread_ = std::thread([this] { CatalogLoop(); });
+  beat_thread_ = StartThread([this] { BeatLoop(); });
+  catalog_thread_ = StartThread([this] { CatalogLoop(); });
 }
 
 Status MetaAgent::WaitJoined(TimePoint deadline) {

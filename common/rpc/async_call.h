@@ -54,6 +54,7 @@ class CallSink {
   asio::io_context& io_;
 
  private:
+  static asio::awaitable<void> RunCall(std::shared_ptr<AsyncCall> call);
   void AnswerOnce(AsyncCall& call, const Status& status);
   void End(AsyncCall& call, const std::exception_ptr& thrown, const Status& status);
 

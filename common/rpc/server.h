@@ -43,7 +43,7 @@ struct ServerOptions {
   std::chrono::milliseconds frame_timeout{10'000};  // a frame that started must end within this (slow-loris)
   std::chrono::milliseconds default_deadline{60'000};  // for calls that carry none
   obs::Registry* metrics = nullptr;              // optional: per-method counters and latency histograms
-  std::chrono::microseconds spin{0};             // io threads poll this long before they sleep
+  std::chrono::microseconds spin{0};             // io threads poll this long before they sleep, where cores abound
 };
 
 class Server {

@@ -55,7 +55,7 @@ class TcpChannel final : public Channel {
 TcpChannelCore::TcpChannelCore(const ChannelOptions& options, Url url)
     : options_(options),
       url_(std::move(url)),
-      spin_(std::thread::hardware_concurrency() <= 1 ? Duration::zero() : Duration(options.spin)) {}
+      spin_(SpinTime(options.spin)) {}
 
 TcpChannelCore::~TcpChannelCore() = default;
 

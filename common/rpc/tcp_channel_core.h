@@ -114,6 +114,7 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   // Of the leader alone; changed under the lock, so that others may look.
   std::unique_ptr<ByteStream> stream_;
   FrameReader reader_;
+  uint32_t spins_missed_ = 0;  // in a row
 
   Mutex mutex_;
   State state_ MMC_GUARDED_BY(mutex_) = State::kIdle;

@@ -10,6 +10,8 @@
 namespace mmc::rpc {
 namespace {
 
+constexpr uint32_t kSpinTries = 16;   // misses in a row until polling is given up
+constexpr uint32_t kSpinRetry = 256;  // waits between later tries
 constexpr int kReadsPerStep = 16;  // then the deadlines are looked at again
 
 TimePoint Now() { return std::chrono::steady_clock::now(); }
@@ -71,12 +73,19 @@ void TcpChannelCore::WakeLeaderLocked() {
 
 short TcpChannelCore::WaitForEvents(short events, TimePoint until) {
   const int fd = stream_ && events != 0 ? stream_->fd() : -1;
-  if (fd >= 0 && spin_ > Duration::zero()) {
+  // Where answers take longer than that, polling is given up but for a try now and then.
+  const bool pays = spins_missed_ < kSpinTries || spins_missed_ % kSpinRetry == 0;
+  if (fd >= 0 && spin_ > Duration::zero() && !pays) ++spins_missed_;
+  if (fd >= 0 && spin_ > Duration::zero() && pays) {
     const TimePoint spin_until = std::min(until, Now() + spin_);
     while (Now() < spin_until) {
       pollfd poll_fd{fd, events, 0};
-      if (::poll(&poll_fd, 1, 0) > 0) return poll_fd.revents;
+      if (::poll(&poll_fd, 1, 0) > 0) {
+        spins_missed_ = 0;
+        return poll_fd.revents;
+      }
     }
+    ++spins_missed_;
   }
   return PollUntil(fd, events, *waker_, until);
 }

@@ -1,6 +1,7 @@
 #include "common/rpc/wire.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "common/base/limits.h"
 
@@ -8,8 +9,13 @@ namespace mmc::rpc {
 namespace {
 
 constexpr size_t kMaxFailureText = 4096;
+constexpr unsigned kMinCoresToSpin = 4;
 
 }  // namespace
+
+Duration SpinTime(std::chrono::microseconds wanted) {
+  return std::thread::hardware_concurrency() < kMinCoresToSpin ? Duration::zero() : Duration(wanted);
+}
 
 uint32_t RemainingMs(TimePoint now, TimePoint deadline) {
   if (deadline <= now) return 1;

@@ -19,6 +19,10 @@ namespace mmc::rpc {
 // The longest deadline of a call; longer ones are cut to it on both sides.
 inline constexpr std::chrono::hours kMaxDeadline{1};
 
+// How long a thread may poll before it sleeps: nothing on a small machine, where it would take the core that the
+// answer is made on.
+Duration SpinTime(std::chrono::microseconds wanted);
+
 // Milliseconds for the header: at least 1 (0 means none), at most kMaxDeadline.
 uint32_t RemainingMs(TimePoint now, TimePoint deadline);
 

@@ -4,6 +4,9 @@
 #include <google/protobuf/message_lite.h>
 #include <pthread.h>
 
+#include "common/base/thread.h"
+#include "common/rpc/wire.h"
+
 namespace mmc::rpc {
 namespace {
 
@@ -17,7 +20,7 @@ Worker::~Worker() { Stop(); }
 
 void Worker::Start() {
   messages_.resize(core_.methods.size());
-  thread_ = std::thread([this] { Run(); });
+  thread_ = StartThread([this] { Run(); });
 }
 
 void Worker::Stop() {
@@ -31,8 +34,7 @@ Worker* Worker::Current() { return current_worker; }
 void Worker::Run() {
   current_worker = this;
   pthread_setname_np(pthread_self(), ("mmc-rpc-" + std::to_string(number_)).c_str());
-  const bool alone = std::thread::hardware_concurrency() <= 1;
-  const Duration spin = alone ? Duration::zero() : Duration(core_.options.spin);
+  const Duration spin = SpinTime(core_.options.spin);
   if (spin == Duration::zero()) {
     io_.run();
     return;

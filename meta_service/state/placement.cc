@@ -34,22 +34,20 @@ Placer::Order& Placer::OrderOf(Medium medium) {
   if (order != nullptr) return *order;
   order = std::make_unique<Order>();
   std::vector<bool> taken(view_->nodes.size());
-  const auto take = [&](size_t i) {
-    if (!taken[i]) order->first.push_back(&view_->nodes[i]);
+  const auto take = [&](size_t i, Nodes& into) {
+    if (!taken[i]) into.push_back(&view_->nodes[i]);
     taken[i] = true;
   };
   for (size_t i = 0; i < view_->nodes.size(); ++i) taken[i] = !Holds(view_->nodes[i], medium, 1);
   for (uint32_t wanted : spec_.preferred) {
     for (size_t i = 0; i < view_->nodes.size(); ++i) {
-      if (view_->nodes[i].id == wanted) take(i);
+      if (view_->nodes[i].id == wanted) take(i, order->preferred);
     }
   }
   for (size_t i = 0; spec_.prefer_local && !host_.empty() && i < view_->nodes.size(); ++i) {
-    if (view_->nodes[i].host_id == host_) take(i);
+    if (view_->nodes[i].host_id == host_) take(i, order->drawn[0]);
   }
-  for (size_t i = 0; i < view_->nodes.size(); ++i) {
-    if (!taken[i]) order->others.push_back(&view_->nodes[i]);
-  }
+  for (size_t i = 0; i < view_->nodes.size(); ++i) take(i, order->drawn[1]);
   return *order;
 }
 
@@ -98,27 +96,31 @@ bool Placer::TryNode(const PlacementNode& node, Medium medium, uint32_t units, s
   return true;
 }
 
-bool Placer::PlaceOne(Medium medium, uint32_t units, std::vector<Placed>* out) {
-  Order& order = OrderOf(medium);
-  for (const PlacementNode* node : order.first) {
-    if (TryNode(*node, medium, units, out)) return true;
-  }
-  if (order.others.empty()) return false;
-  if (TryNode(*Draw(order.others, medium), medium, units, out)) return true;
-  const size_t start = Roll() % order.others.size();
-  for (size_t i = 0; i < order.others.size(); ++i) {
-    if (TryNode(*order.others[(start + i) % order.others.size()], medium, units, out)) return true;
+bool Placer::TryDrawn(const Nodes& nodes, Medium medium, uint32_t units, std::vector<Placed>* out) {
+  if (nodes.empty()) return false;
+  if (TryNode(*Draw(nodes, medium), medium, units, out)) return true;
+  const size_t start = Roll() % nodes.size();
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (TryNode(*nodes[(start + i) % nodes.size()], medium, units, out)) return true;
   }
   return false;
+}
+
+bool Placer::PlaceOne(Medium medium, uint32_t units, std::vector<Placed>* out) {
+  Order& order = OrderOf(medium);
+  for (const PlacementNode* node : order.preferred) {
+    if (TryNode(*node, medium, units, out)) return true;
+  }
+  return TryDrawn(order.drawn[0], medium, units, out) || TryDrawn(order.drawn[1], medium, units, out);
 }
 
 // Remembers the segment that comes first in the order of choice among the nodes that hold no replica of this key yet.
 void Placer::Lacks(Medium medium, uint32_t units) {
   Order& order = OrderOf(medium);
-  Nodes nodes = order.first;
-  if (!order.others.empty()) {
-    const size_t start = Roll() % order.others.size();
-    for (size_t i = 0; i < order.others.size(); ++i) nodes.push_back(order.others[(start + i) % order.others.size()]);
+  Nodes nodes = order.preferred;
+  for (const Nodes& drawn : order.drawn) {
+    const size_t start = drawn.empty() ? 0 : Roll() % drawn.size();
+    for (size_t i = 0; i < drawn.size(); ++i) nodes.push_back(drawn[(start + i) % drawn.size()]);
   }
   for (const PlacementNode* node : nodes) {
     if (Used(node->id)) continue;

@@ -1,7 +1,7 @@
 // Decides where the replicas of one PutStart call go, and takes the space.
 //
-// Order: the preferred nodes as given; with prefer_local the nodes of the session's host; then, of the others, the one
-// of two drawn by lot that has more free bytes. A node that is full is passed over as long as another has room; when
+// Order: the preferred nodes as given; with prefer_local the nodes of the session's host; then the others. Of several on
+// the host, and of the others, the one of two drawn by lot that has more free bytes. A node that is full is passed over as long as another has room; when
 // none has, the first choice is remembered as the one to evict from. Replicas are on distinct nodes.
 // The medium is the one asked for as long as enough nodes have a segment of it that could ever hold the value;
 // otherwise (unless strict) the first other medium of which that is true.
@@ -38,8 +38,8 @@ class Placer {
  private:
   using Nodes = std::vector<const PlacementNode*>;
   struct Order {
-    Nodes first;   // preferred, then local
-    Nodes others;  // in the view's order
+    Nodes preferred;
+    std::array<Nodes, 2> drawn;  // by lot within each: local ones, others
   };
 
   Order& OrderOf(Medium medium);
@@ -47,6 +47,7 @@ class Placer {
   int PickMedium(uint32_t units);
   const PlacementNode* Draw(const Nodes& nodes, Medium medium);
   bool TryNode(const PlacementNode& node, Medium medium, uint32_t units, std::vector<Placed>* out);
+  bool TryDrawn(const Nodes& nodes, Medium medium, uint32_t units, std::vector<Placed>* out);
   bool PlaceOne(Medium medium, uint32_t units, std::vector<Placed>* out);
   void Lacks(Medium medium, uint32_t units);
   bool Used(uint32_t node) const;

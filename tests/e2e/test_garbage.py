@@ -27,7 +27,7 @@ def talk(address, data, shutdown=True, timeout=10.0):
                 sock.shutdown(socket.SHUT_WR)
             while chunk := sock.recv(65536):
                 answer += chunk
-        except (ConnectionError, socket.timeout):
+        except OSError:
             pass
     return answer
 

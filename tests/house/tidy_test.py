@@ -42,6 +42,8 @@ BAD = {
     "test not listed": ("tests/unit/lost_test.cc", "TEST(A, B) {}\n", "tests/unit/lost_test.cc:1: listed"),
     "bench not listed": ("perf/lost_bench.cc", "int x;\n", "perf/lost_bench.cc:1: listed"),
     "e2e not listed": ("tests/e2e/test_lost.py", "x = 1\n", "tests/e2e/test_lost.py:1: listed"),
+    "not a word of the loop": ("CMakeLists.txt", "add_library(x a.cc)\nforeach(n c d)\n f(${n}.cc)\nendforeach()\n",
+                               "fabric/b.cc:1: listed"),
     "listed in a comment only": ("CMakeLists.txt", "add_library(x a.cc)  # b.cc\n", "fabric/b.cc:1: listed"),
     "sleep in a unit test": ("tests/unit/good_test.cc", f"void F() {{ {SLEEP}(1s); }}\n", "waits for an event"),
     "mark": ("fabric/b.cc", f"// {MARK}: more\n", "unfinished mark"),
@@ -94,7 +96,9 @@ def test_a_bad_tree_fails(tmp_path, name):
 
 @pytest.mark.parametrize("name", NOT_A_FUNCTION)
 def test_long_things_that_are_no_functions_pass(tmp_path, name):
-    write(tmp_path, {**GOOD, "fabric/b.cc": NOT_A_FUNCTION[name]})
+    loop = "foreach(name b c)\n  mmc_test(x_${name} SOURCES fabric/${name}.cc)\nendforeach()\n"
+    write(tmp_path, {**GOOD, "CMakeLists.txt": GOOD["CMakeLists.txt"].replace("b.cc", "") + loop,
+                     "fabric/b.cc": NOT_A_FUNCTION[name]})
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout
 

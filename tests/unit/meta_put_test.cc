@@ -124,6 +124,22 @@ TEST_F(MetaPut, PreferredThenLocalThenTheEmptier) {
   EXPECT_GT(count[a.id] + count[b.id], 0);
 }
 
+TEST_F(MetaPut, SeveralNodesOfTheHostShareItsObjects) {
+  const FakeNode a = Join("a", 16_MiB, 1, "host"), b = Join("b", 16_MiB, 1, "host");
+  const FakeNode far = Join("far", 1_GiB, 1, "elsewhere");
+  const uint64_t session = OpenSession("host");
+  PutSpec local;
+  local.prefer_local = true;
+  std::map<uint32_t, int> count;
+  for (int i = 0; i < 200; ++i) {
+    PutStart(session, {"k" + std::to_string(i)}, 4096, local);
+    ++count[views_.replicas[0].node];
+  }
+  EXPECT_GT(count[a.id], 50);
+  EXPECT_GT(count[b.id], 50);
+  EXPECT_EQ(count[far.id], 0);
+}
+
 TEST_F(MetaPut, AFullNodeIsPassedOverWhileAnotherHasRoom) {
   const FakeNode a = Join("a", 2_MiB), b = Join("b", 64_MiB);
   const uint64_t session = OpenSession();
