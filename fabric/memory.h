@@ -70,7 +70,7 @@ class RegionTable {
   // Later accesses answer kStaleRegion. Running ones finish: the memory dies with the last shared_ptr.
   void Remove(RegionRef ref);
   // Checks name, epoch, range and access right. Errors: kStaleRegion, kOutOfRange, kReadOnly.
-  Result<std::shared_ptr<const Region>> Resolve(RegionRef ref, uint64_t offset, uint64_t length, Direction direction) const;
+  Result<std::shared_ptr<const Region>> Resolve(RegionRef ref, uint64_t offset, uint64_t length, Direction way) const;
   std::vector<std::shared_ptr<const Region>> List() const;
   // Reports every region that is there now, then each change, until Unwatch. After Unwatch it does not run any more.
   uint64_t Watch(Watcher watcher);

@@ -1,4 +1,5 @@
 #include "fabric/transfer_pool.h"
+#include "common/base/thread.h"
 
 #include <string>
 #include <thread>
@@ -22,7 +23,7 @@ Status TransferPool::Push(Task task) {
     wake_.NotifyOne();
   } else {
     ++threads_;
-    std::thread([this] { WorkerMain(); }).detach();
+    StartThread([this] { WorkerMain(); }).detach();
   }
   return Status::Ok();
 }

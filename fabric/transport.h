@@ -1,5 +1,5 @@
-// The one plug-in seam of the fabric: a Transport makes Listeners (which serve a RegionTable) and Links (which move bytes
-// to and from a far one). It knows nothing of keys, leases or replicas.
+// The one plug-in seam of the fabric: a Transport makes Listeners (which serve a RegionTable) and Links (which move
+// bytes to and from a far one). It knows nothing of keys, leases or replicas.
 //
 // Thread safety: all methods from any thread. Ownership: Links and Listeners are shared_ptr/unique_ptr of the caller;
 // a Link outlives the transfers it carries.
@@ -81,6 +81,9 @@ class Listener {
   // not wait. It is dropped when the listener ends first.
   virtual void Fence(uint64_t session, std::function<void()> done) = 0;
   virtual uint64_t connections() const = 0;
+  // Accesses that this side is carrying out now; 0 where the client does the work alone. An owner that wants to end
+  // gently waits for it to stay 0 for a moment.
+  virtual uint64_t running() const { return 0; }
 };
 
 struct ListenOptions {

@@ -21,7 +21,8 @@ constexpr uint64_t kMaxStep = 64_MiB;
 // Opens and locks the file; retries when it is deleted by its last owner in between.
 Result<int> OpenLocked(const std::string& path) {
   for (int attempt = 0; attempt < 16; ++attempt) {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    const int fd =
+        ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0) return ErrnoStatus("open catalog " + path, errno);
     struct stat by_fd {};
     struct stat by_path {};
@@ -32,18 +33,20 @@ Result<int> OpenLocked(const std::string& path) {
     }
     if (!S_ISREG(by_fd.st_mode) || by_fd.st_uid != ::geteuid()) {
       ::close(fd);
-      return Status(Code::kPermission, "catalog " + path + " is not a file of this user; delete it or give the "
-                                       "service another name or directory");
+      return Status(Code::kPermission, "catalog " + path +
+                                           " is not a file of this user; delete it or give the "
+                                           "service another name or directory");
     }
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
       const int err = errno;
       ::close(fd);
       if (err != EWOULDBLOCK) return ErrnoStatus("lock catalog " + path, err);
-      return Status(Code::kExists, "catalog " + path + " is held by another local service of this name; give this "
-                                   "one another name or stop that one");
+      return Status(Code::kExists, "catalog " + path +
+                                       " is held by another local service of this name; give this "
+                                       "one another name or stop that one");
     }
-    const bool still_there = ::stat(path.c_str(), &by_path) == 0 && by_path.st_ino == by_fd.st_ino &&
-                             by_path.st_dev == by_fd.st_dev;
+    const bool still_there = ::stat(path.c_str(), &by_path) == 0 &&
+                             by_path.st_ino == by_fd.st_ino && by_path.st_dev == by_fd.st_dev;
     if (still_there) {
       if (::fchmod(fd, 0600) == 0) return fd;
       const int err = errno;
@@ -52,17 +55,20 @@ Result<int> OpenLocked(const std::string& path) {
     }
     ::close(fd);
   }
-  return Status(Code::kExists, "catalog " + path + " is deleted and made again all the time by others");
+  return Status(Code::kExists,
+                "catalog " + path + " is deleted and made again all the time by others");
 }
 
 Status CheckIdentity(const CatalogIdentity& identity) {
   if (identity.node.empty() || identity.node.size() > kMaxNodeNameBytes) {
-    return Status(Code::kInvalidArgument, "catalog: node name of " + std::to_string(identity.node.size()) +
-                                              " bytes; 1.." + std::to_string(kMaxNodeNameBytes));
+    return Status(Code::kInvalidArgument, "catalog: node name of " +
+                                              std::to_string(identity.node.size()) + " bytes; 1.." +
+                                              std::to_string(kMaxNodeNameBytes));
   }
   if (identity.segments.size() > kMaxCatalogSegments) {
     return Status(Code::kInvalidArgument, "catalog: " + std::to_string(identity.segments.size()) +
-                                              " segments; at most " + std::to_string(kMaxCatalogSegments));
+                                              " segments; at most " +
+                                              std::to_string(kMaxCatalogSegments));
   }
   std::set<uint32_t> ids;
   for (const CatalogSegmentRow& row : identity.segments) {
@@ -80,7 +86,8 @@ size_t Catalog::NameHash::operator()(const Name& name) const {
   return XXH3_64bits_withSeed(&name.generation, sizeof name.generation, name.segment);
 }
 
-Result<std::unique_ptr<Catalog>> Catalog::Create(const std::string& path, const CatalogIdentity& identity) {
+Result<std::unique_ptr<Catalog>> Catalog::Create(const std::string& path,
+                                                 const CatalogIdentity& identity) {
   MMC_RETURN_IF_ERROR(CheckIdentity(identity));
   MMC_ASSIGN_OR_RETURN(const int fd, OpenLocked(path));
   std::unique_ptr<Catalog> catalog(new Catalog(path, fd));
@@ -125,7 +132,8 @@ Status Catalog::Reset(const CatalogIdentity& identity) {
 }
 
 Status Catalog::GrowTo(uint64_t bytes) {
-  // Allocated, not just lengthened: a full file system must be an error here, not a SIGBUS at the first store.
+  // Allocated, not just lengthened: a full file system must be an error here, not a SIGBUS at the
+  // first store.
   int err;
   do {
     err = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
@@ -155,20 +163,23 @@ Status Catalog::Check(const CatalogRecordView& record) const {
   if (record.key.empty() || record.key.size() > kMaxKeyBytes) wrong = "key length";
   if (record.size == 0 || record.size > kMaxValueBytes) wrong = "value size";
   if (record.extents.empty()) wrong = "no extents";
-  if (RecordBytes(record.key.size(), record.extents.size()) > kMaxSlotBytes) wrong = "too many extents";
+  if (RecordBytes(record.key.size(), record.extents.size()) > kMaxSlotBytes)
+    wrong = "too many extents";
   if (segment == nullptr) wrong = "unknown segment";
   uint64_t room = 0;
   for (const CatalogExtent& extent : record.extents) {
     if (wrong != nullptr) break;
-    if (extent.length == 0 || extent.length > segment->size || extent.offset > segment->size - extent.length) {
+    if (extent.length == 0 || extent.length > segment->size ||
+        extent.offset > segment->size - extent.length) {
       wrong = "extent outside its segment";
     }
     room += extent.length;
   }
   if (wrong == nullptr && room < record.size) wrong = "extents smaller than the value";
   if (wrong == nullptr) return Status::Ok();
-  return Status(Code::kInvalidArgument, "catalog record generation " + std::to_string(record.generation) +
-                                            " segment " + std::to_string(record.segment) + ": " + wrong);
+  return Status(Code::kInvalidArgument, "catalog record generation " +
+                                            std::to_string(record.generation) + " segment " +
+                                            std::to_string(record.segment) + ": " + wrong);
 }
 
 Result<uint64_t> Catalog::TakeSlot(uint32_t capacity) {
@@ -240,12 +251,13 @@ void Catalog::SetApplied(uint64_t seq) {
 
 void Catalog::Remove() { ::unlink(path_.c_str()); }
 
-std::string ServiceFilePath(std::string_view directory, std::string_view node, std::string_view suffix) {
+std::string ServiceFilePath(std::string_view directory, std::string_view node,
+                            std::string_view suffix) {
   constexpr size_t kShownBytes = 32;  // a unix socket's path has room for 107 bytes in all
   std::string shown;
   for (const char c : node.substr(0, kShownBytes)) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                       c == '_' || c == '.';
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '_' || c == '.';
     shown.push_back(plain ? c : '_');
   }
   if (shown != node) {
@@ -254,7 +266,8 @@ std::string ServiceFilePath(std::string_view directory, std::string_view node, s
     shown.push_back('-');
     for (int shift = 60; shift >= 32; shift -= 4) shown.push_back(kHex[(hash >> shift) & 15]);
   }
-  return std::string(directory) + "/mmc-" + shown + "-" + std::to_string(::geteuid()) + "." + std::string(suffix);
+  return std::string(directory) + "/mmc-" + shown + "-" + std::to_string(::geteuid()) + "." +
+         std::string(suffix);
 }
 
 }  // namespace mmc::local

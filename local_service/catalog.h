@@ -1,8 +1,10 @@
-// Catalog: the owner's own record of the committed objects in its segments, in a named shared-memory file that only the
-// owner can write (mode 0600). The bytes are described in catalog_format.h; CatalogReader reads them back.
+// Catalog: the owner's own record of the committed objects in its segments, in a named
+// shared-memory file that only the owner can write (mode 0600). The bytes are described in
+// catalog_format.h; CatalogReader reads them back.
 //
-// Thread safety: Add, Forget, SetApplied, Reset and Remove from one thread at a time; the counters from any.
-// Ownership: owns the file, its lock and its mapping. The file stays behind when the process dies; Remove() deletes it.
+// Thread safety: Add, Forget, SetApplied, Reset and Remove from one thread at a time; the counters
+// from any. Ownership: owns the file, its lock and its mapping. The file stays behind when the
+// process dies; Remove() deletes it.
 #pragma once
 
 #include <atomic>
@@ -38,17 +40,18 @@ struct CatalogRecordView {
 
 class Catalog {
  public:
-  // Takes `path` for this process: an older file of that name is emptied. Errors: kExists (another process holds it),
-  // kPermission (it is not ours), kIo, kInvalidArgument (identity).
-  static Result<std::unique_ptr<Catalog>> Create(const std::string& path, const CatalogIdentity& identity);
+  // Takes `path` for this process: an older file of that name is emptied. Errors: kExists (another
+  // process holds it), kPermission (it is not ours), kIo, kInvalidArgument (identity).
+  static Result<std::unique_ptr<Catalog>> Create(const std::string& path,
+                                                 const CatalogIdentity& identity);
   ~Catalog();
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
   // Forgets everything and starts again for another identity.
   Status Reset(const CatalogIdentity& identity);
-  // Adding what is there already replaces it. Errors: kInvalidArgument (the record), kIo (no room in the file system;
-  // the header then counts the record as missing).
+  // Adding what is there already replaces it. Errors: kInvalidArgument (the record), kIo (no room
+  // in the file system; the header then counts the record as missing).
   Status Add(const CatalogRecordView& record);
   // False: no such record.
   bool Forget(uint32_t segment, uint64_t generation);
@@ -88,15 +91,16 @@ class Catalog {
   uint64_t mapped_ = 0;
   uint64_t used_ = 0;  // end of the last slot
   CatalogIdentity identity_;
-  std::unordered_map<Name, uint64_t, NameHash> index_;               // -> offset of the slot
+  std::unordered_map<Name, uint64_t, NameHash> index_;              // -> offset of the slot
   std::unordered_map<uint32_t, std::vector<uint64_t>> free_slots_;  // by capacity
   std::atomic<uint64_t> objects_{0};
   std::atomic<uint64_t> file_bytes_{0};
   std::atomic<uint64_t> missing_{0};
 };
 
-// "<directory>/mmc-<name>-<uid>.<suffix>". Characters of `node` that do not belong in a file name are replaced, long
-// names are cut, and a hash of the name keeps the results apart.
-std::string ServiceFilePath(std::string_view directory, std::string_view node, std::string_view suffix);
+// "<directory>/mmc-<name>-<uid>.<suffix>". Characters of `node` that do not belong in a file name
+// are replaced, long names are cut, and a hash of the name keeps the results apart.
+std::string ServiceFilePath(std::string_view directory, std::string_view node,
+                            std::string_view suffix);
 
 }  // namespace mmc::local

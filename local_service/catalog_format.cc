@@ -14,10 +14,11 @@ uint64_t SlotCheck(const SlotHeader& slot, uint64_t incarnation, uint64_t file_o
   return XXH3_64bits_withSeed(&slot, offsetof(SlotHeader, slot_check), incarnation ^ file_offset);
 }
 
-uint64_t RecordChecksum(const SlotHeader& slot, std::span<const std::byte> body, uint64_t incarnation,
-                        uint64_t file_offset) {
+uint64_t RecordChecksum(const SlotHeader& slot, std::span<const std::byte> body,
+                        uint64_t incarnation, uint64_t file_offset) {
   const char* fields = reinterpret_cast<const char*>(&slot.key_bytes);
-  constexpr size_t kFieldBytes = offsetof(SlotHeader, record_checksum) - offsetof(SlotHeader, key_bytes);
+  constexpr size_t kFieldBytes =
+      offsetof(SlotHeader, record_checksum) - offsetof(SlotHeader, key_bytes);
   const uint64_t seed = XXH3_64bits_withSeed(fields, kFieldBytes, incarnation ^ file_offset);
   return XXH3_64bits_withSeed(body.data(), body.size(), seed);
 }

@@ -1,13 +1,16 @@
-// The bytes of a catalog file: one page of header, then slots back to back, each with room for one record.
+// The bytes of a catalog file: one page of header, then slots back to back, each with room for one
+// record.
 //
-//   0      CatalogHeader    who owns it; its checksum covers all but the counters, its magic is written last
+//   0      CatalogHeader    whose it is; its checksum covers all but the counters, its magic
+//                           is written last
 //   4096   slot 0           SlotHeader | key | zeros to a multiple of 8 | extents
 //   ...    slot n           capacity is a multiple of 64 and never changes once the slot is there
 //   ...    zeros            up to the end of the file, which grows in steps
 //
-// A record lives when its slot's state says so and its checksum fits. A writer fills a slot while its state is free and
-// sets the state last; forgetting is that one store. So a process that is killed between any two instructions leaves
-// either the record or none. docs/wire_format.md has the same in words.
+// A record lives when its slot's state says so and its checksum fits. A writer fills a slot while
+// its state is free and sets the state last; forgetting is that one store. So a process that is
+// killed between any two instructions leaves either the record or none. docs/wire_format.md has the
+// same in words.
 //
 // Thread safety: constants, plain structs and pure functions. All numbers are little-endian.
 #pragma once
@@ -54,18 +57,19 @@ struct CatalogHeader {
   char name[256] = {};
   CatalogSegmentRow segments[kMaxCatalogSegments] = {};
   // Counters that change while it runs; not under the checksum.
-  uint64_t area_bytes = 0;    // of the file behind the header, at least
-  uint64_t applied_seq = 0;   // the last record of the meta service that is in here
-  uint64_t missing = 0;       // records that found no room: the catalog is not complete when this is not 0
+  uint64_t area_bytes = 0;   // of the file behind the header, at least
+  uint64_t applied_seq = 0;  // the last record of the meta service that is in here
+  uint64_t missing = 0;      // records that found no room: not 0 means not complete
   std::byte reserved[kCatalogHeaderBytes - 40 - 256 - 24 * kMaxCatalogSegments - 24] = {};
 };
 static_assert(sizeof(CatalogHeader) == kCatalogHeaderBytes);
 
 struct SlotHeader {
   uint32_t magic = 0;
-  uint32_t capacity = 0;    // bytes of the slot, this header included
-  uint64_t slot_check = 0;  // XXH3-64 of magic and capacity, seeded with incarnation ^ offset in the file
-  uint32_t state = 0;       // kSlotFree or kSlotLive
+  uint32_t capacity = 0;  // bytes of the slot, this header included
+  // XXH3-64 of magic and capacity, seeded with incarnation ^ offset in the file.
+  uint64_t slot_check = 0;
+  uint32_t state = 0;  // kSlotFree or kSlotLive
   uint32_t key_bytes = 0;
   uint32_t extent_count = 0;
   uint32_t segment = 0;
@@ -87,8 +91,8 @@ static_assert(sizeof(CatalogExtent) == 16);
 constexpr uint64_t RecordBytes(uint64_t key_bytes, uint64_t extents) {
   return sizeof(SlotHeader) + AlignUp(key_bytes, 8) + extents * sizeof(CatalogExtent);
 }
-// The capacity of the slot that a record of `bytes` goes to. Steps of 64 bytes up to 1 KiB, then four per doubling, so
-// that forgotten slots fit later records of about the same size.
+// The capacity of the slot that a record of `bytes` goes to. Steps of 64 bytes up to 1 KiB, then
+// four per doubling, so that forgotten slots fit later records of about the same size.
 constexpr uint64_t SlotCapacity(uint64_t bytes) {
   if (bytes <= 1024) return AlignUp(bytes, kSlotAlignment);
   return AlignUp(bytes, std::bit_floor(bytes - 1) / 4);
@@ -97,7 +101,7 @@ constexpr uint64_t SlotCapacity(uint64_t bytes) {
 uint64_t HeaderChecksum(const CatalogHeader& header);
 uint64_t SlotCheck(const SlotHeader& slot, uint64_t incarnation, uint64_t file_offset);
 // `body` is key, padding and extents.
-uint64_t RecordChecksum(const SlotHeader& slot, std::span<const std::byte> body, uint64_t incarnation,
-                        uint64_t file_offset);
+uint64_t RecordChecksum(const SlotHeader& slot, std::span<const std::byte> body,
+                        uint64_t incarnation, uint64_t file_offset);
 
 }  // namespace mmc::local

@@ -15,18 +15,22 @@ namespace mmc::local {
 namespace {
 
 Result<CatalogIdentity> ParseHeader(const CatalogHeader& head) {
-  if (head.magic == 0) return Status(Code::kNotFound, "catalog: its owner did not finish making it");
+  if (head.magic == 0)
+    return Status(Code::kNotFound, "catalog: its owner did not finish making it");
   if (head.magic != kCatalogMagic) return Status(Code::kMalformed, "catalog: wrong magic");
   if (head.version != kCatalogVersion) {
-    return Status(Code::kBadVersion, "catalog: version " + std::to_string(head.version) + "; this program knows " +
-                                         std::to_string(kCatalogVersion));
+    return Status(Code::kBadVersion, "catalog: version " + std::to_string(head.version) +
+                                         "; this program knows " + std::to_string(kCatalogVersion));
   }
-  if (head.header_bytes != kCatalogHeaderBytes) return Status(Code::kMalformed, "catalog: wrong header length");
-  if (head.checksum != HeaderChecksum(head)) return Status(Code::kMalformed, "catalog: header checksum");
+  if (head.header_bytes != kCatalogHeaderBytes)
+    return Status(Code::kMalformed, "catalog: wrong header length");
+  if (head.checksum != HeaderChecksum(head))
+    return Status(Code::kMalformed, "catalog: header checksum");
   if (head.name_bytes == 0 || head.name_bytes > kMaxNodeNameBytes) {
     return Status(Code::kMalformed, "catalog: node name length");
   }
-  if (head.segment_count > kMaxCatalogSegments) return Status(Code::kMalformed, "catalog: segment count");
+  if (head.segment_count > kMaxCatalogSegments)
+    return Status(Code::kMalformed, "catalog: segment count");
   CatalogIdentity identity;
   identity.node.assign(head.name, head.name_bytes);
   identity.incarnation = head.incarnation;
@@ -50,11 +54,13 @@ class Parser {
       SlotHeader slot;
       std::memcpy(&slot, bytes_.data() + offset, sizeof slot);
       const bool is_slot = slot.magic == kSlotMagic && slot.capacity >= sizeof(SlotHeader) &&
-                           slot.capacity <= kMaxSlotBytes && IsAligned(slot.capacity, kSlotAlignment) &&
+                           slot.capacity <= kMaxSlotBytes &&
+                           IsAligned(slot.capacity, kSlotAlignment) &&
                            slot.slot_check == SlotCheck(slot, image_.identity.incarnation, offset);
       if (!is_slot) {
         // Not one, or one that lost its head: go on at the next place where one can start.
-        if (!AllZero(bytes_.subspan(offset, kSlotAlignment))) image_.garbled_bytes += kSlotAlignment;
+        if (!AllZero(bytes_.subspan(offset, kSlotAlignment)))
+          image_.garbled_bytes += kSlotAlignment;
         offset += kSlotAlignment;
         continue;
       }
@@ -88,11 +94,13 @@ class Parser {
     if (bytes > slot.capacity) return std::nullopt;
     const std::span<const std::byte> body =
         bytes_.subspan(offset + sizeof(SlotHeader), bytes - sizeof(SlotHeader));
-    if (slot.record_checksum != RecordChecksum(slot, body, image_.identity.incarnation, offset)) return std::nullopt;
+    if (slot.record_checksum != RecordChecksum(slot, body, image_.identity.incarnation, offset))
+      return std::nullopt;
 
     const auto& segments = image_.identity.segments;
-    const auto segment = std::find_if(segments.begin(), segments.end(),
-                                      [&](const CatalogSegmentRow& row) { return row.id == slot.segment; });
+    const auto segment =
+        std::find_if(segments.begin(), segments.end(),
+                     [&](const CatalogSegmentRow& row) { return row.id == slot.segment; });
     if (segment == segments.end()) return std::nullopt;
     CatalogImage::Record record{
         .key = std::string(reinterpret_cast<const char*>(body.data()), slot.key_bytes),
@@ -124,7 +132,8 @@ class Parser {
     std::vector<Claim> claims;
     for (size_t i = 0; i < image_.records.size(); ++i) {
       for (const CatalogExtent& extent : image_.records[i].extents) {
-        claims.push_back({image_.records[i].segment, extent.offset, extent.offset + extent.length, i});
+        claims.push_back(
+            {image_.records[i].segment, extent.offset, extent.offset + extent.length, i});
       }
     }
     std::sort(claims.begin(), claims.end(), [](const Claim& a, const Claim& b) {
@@ -136,7 +145,8 @@ class Parser {
       if (widest != nullptr && widest->segment == claim.segment && claim.from < widest->to) {
         drop[widest->record] = drop[claim.record] = true;
       }
-      if (widest == nullptr || widest->segment != claim.segment || claim.to > widest->to) widest = &claim;
+      if (widest == nullptr || widest->segment != claim.segment || claim.to > widest->to)
+        widest = &claim;
     }
     size_t kept = 0;
     for (size_t i = 0; i < image_.records.size(); ++i) {
@@ -159,7 +169,8 @@ class Parser {
 
 Result<CatalogImage> CatalogReader::Parse(std::span<const std::byte> bytes) {
   if (bytes.empty()) return Status(Code::kNotFound, "catalog: its owner did not finish making it");
-  if (bytes.size() < kCatalogHeaderBytes) return Status(Code::kMalformed, "catalog: shorter than its header");
+  if (bytes.size() < kCatalogHeaderBytes)
+    return Status(Code::kMalformed, "catalog: shorter than its header");
   CatalogHeader head;
   std::memcpy(&head, bytes.data(), sizeof head);
   CatalogImage image;

@@ -26,17 +26,19 @@ struct CatalogImage {
 
   CatalogIdentity identity;
   uint64_t applied_seq = 0;
-  uint64_t missing = 0;              // records that found no room when they came
-  std::vector<Record> records;       // in the order of the file
-  uint64_t torn_records = 0;         // slots that claim to live and do not check out; dropped
-  uint64_t overlapping_records = 0;  // records that claim the same bytes as another; both are dropped
-  uint64_t garbled_bytes = 0;        // that are neither a slot nor unused
+  uint64_t missing = 0;         // records that found no room when they came
+  std::vector<Record> records;  // in the order of the file
+  uint64_t torn_records = 0;    // slots that claim to live and do not check out; dropped
+  // Records that claim the same bytes as another; both are dropped.
+  uint64_t overlapping_records = 0;
+  uint64_t garbled_bytes = 0;  // that are neither a slot nor unused
 };
 
 class CatalogReader {
  public:
-  // Takes no more memory than a few times the file. Errors: kNotFound (no such file, or one that holds nothing because
-  // its owner died while making it), kMalformed (header), kBadVersion, kPermission (not ours), kIo.
+  // Takes no more memory than a few times the file. Errors: kNotFound (no such file, or one that
+  // holds nothing because its owner died while making it), kMalformed (header), kBadVersion,
+  // kPermission (not ours), kIo.
   static Result<CatalogImage> Open(const std::string& path);
   static Result<CatalogImage> Parse(std::span<const std::byte> bytes);
 };

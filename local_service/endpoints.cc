@@ -31,7 +31,8 @@ std::string HostPort(const std::string& host, uint16_t port) {
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-// Makes the folder of the sockets when it is not there; refuses one that another user could have prepared.
+// Makes the folder of the sockets when it is not there; refuses one that another user could have
+// prepared.
 Status EnsureDirectory(const std::string& path, const std::string& group) {
   if (::mkdir(path.c_str(), 0700) == 0) {
     if (group.empty()) return Status::Ok();
@@ -40,19 +41,23 @@ Status EnsureDirectory(const std::string& path, const std::string& group) {
     struct ::group* entry = nullptr;
     ::getgrnam_r(group.c_str(), &row, buffer.data(), buffer.size(), &entry);
     if (entry == nullptr) {
-      return Status(Code::kConfig, "ock.mmc.local_service.shm.group = " + group + ": there is no such group");
+      return Status(Code::kConfig,
+                    "ock.mmc.local_service.shm.group = " + group + ": there is no such group");
     }
-    if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0 || ::chmod(path.c_str(), 0750) != 0) {
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0 ||
+        ::chmod(path.c_str(), 0750) != 0) {
       return ErrnoStatus("give " + path + " to group " + group, errno);
     }
     return Status::Ok();
   }
-  if (errno != EEXIST) return ErrnoStatus(std::string("make ") + kShmDirectoryKey + " = " + path, errno);
+  if (errno != EEXIST)
+    return ErrnoStatus(std::string("make ") + kShmDirectoryKey + " = " + path, errno);
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return ErrnoStatus("stat " + path, errno);
   if (!S_ISDIR(info.st_mode) || (info.st_uid != ::geteuid() && info.st_uid != 0)) {
-    return Status(Code::kPermission, std::string(kShmDirectoryKey) + " = " + path +
-                                         " is not a folder of this user or of root; name another one");
+    return Status(Code::kPermission,
+                  std::string(kShmDirectoryKey) + " = " + path +
+                      " is not a folder of this user or of root; name another one");
   }
   return Status::Ok();
 }
@@ -60,7 +65,8 @@ Status EnsureDirectory(const std::string& path, const std::string& group) {
 // Parses the data address; its scheme says nothing here.
 Result<rpc::Url> DataUrl(const LocalOptions& options) {
   Result<rpc::Url> url = rpc::ParseUrl(options.data_url);
-  if (!url.ok()) return Status(Code::kConfig, std::string(kDataUrlKey) + ": " + url.status().message());
+  if (!url.ok())
+    return Status(Code::kConfig, std::string(kDataUrlKey) + ": " + url.status().message());
   return url;
 }
 
@@ -73,7 +79,8 @@ std::string AdvertisedHost(const std::string& host) {
   if (::getifaddrs(&list) != 0) return host;
   std::string found = host;
   for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
-    const bool fits = at->ifa_addr != nullptr && at->ifa_addr->sa_family == (v4 ? AF_INET : AF_INET6) &&
+    const bool fits = at->ifa_addr != nullptr &&
+                      at->ifa_addr->sa_family == (v4 ? AF_INET : AF_INET6) &&
                       (at->ifa_flags & IFF_UP) != 0 && (at->ifa_flags & IFF_LOOPBACK) == 0;
     if (!fits) continue;
     char text[INET6_ADDRSTRLEN] = {};
@@ -114,12 +121,13 @@ Status Endpoints::OpenPreferred() {
   }
   const std::string key = std::string(kProtocolKey) + " = " + options_.protocol + ": ";
   if (options_.protocol_strict) {
-    return Status(Code::kUnsupported, key + status.message() + "; name another one or set " + kProtocolKey +
-                                          ".strict = false");
+    return Status(Code::kUnsupported, key + status.message() + "; name another one or set " +
+                                          kProtocolKey + ".strict = false");
   }
   std::string others;
-  for (const auto& [on, name] : {std::pair(options_.tcp_enable, "tcp"), std::pair(options_.shm_enable, "shared memory"),
-                                 std::pair(options_.loopback_enable, "loopback")}) {
+  for (const auto& [on, name] :
+       {std::pair(options_.tcp_enable, "tcp"), std::pair(options_.shm_enable, "shared memory"),
+        std::pair(options_.loopback_enable, "loopback")}) {
     if (on) others += (others.empty() ? "" : " and ") + std::string(name);
   }
   MMC_LOG(WARNING) << key << status.message() << "; using " << others;
@@ -148,14 +156,16 @@ Status Endpoints::OpenHost(const std::string& node) {
 }
 
 Status Endpoints::OpenShm(const std::string& node) {
-  const std::string directory = options_.shm_directory.empty() ? DefaultShmDirectory() : options_.shm_directory;
+  const std::string directory =
+      options_.shm_directory.empty() ? DefaultShmDirectory() : options_.shm_directory;
   MMC_RETURN_IF_ERROR(EnsureDirectory(directory, options_.shm_group));
   return Listen("shm", ServiceFilePath(directory, node, "sock"));
 }
 
 Status Endpoints::Listen(const std::string& transport, const std::string& address) {
   fabric::Transport* const found = fabric::FindTransport(transport);
-  if (found == nullptr) return Status(Code::kUnsupported, "transport " + transport + " is not in this build");
+  if (found == nullptr)
+    return Status(Code::kUnsupported, "transport " + transport + " is not in this build");
   fabric::ListenOptions listen;
   listen.address = address;
   listen.threads = options_.tcp_threads;
@@ -167,7 +177,8 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
 }
 
 void Endpoints::Close() {
-  std::vector<std::unique_ptr<fabric::Listener>> closing;  // ends without the lock: that takes a while
+  std::vector<std::unique_ptr<fabric::Listener>>
+      closing;  // ends without the lock: that takes a while
   MutexLock lock(mutex_);
   closing.swap(listeners_);
 }
@@ -184,8 +195,9 @@ std::vector<fabric::Endpoint> Endpoints::List() const {
     }
     out.push_back(std::move(endpoint));
   }
-  std::stable_partition(out.begin(), out.end(),
-                        [this](const fabric::Endpoint& e) { return e.transport == options_.transport; });
+  std::stable_partition(out.begin(), out.end(), [this](const fabric::Endpoint& e) {
+    return e.transport == options_.transport;
+  });
   return out;
 }
 
@@ -209,6 +221,13 @@ uint64_t Endpoints::connections() const {
   uint64_t sum = 0;
   MutexLock lock(mutex_);
   for (const auto& listener : listeners_) sum += listener->connections();
+  return sum;
+}
+
+uint64_t Endpoints::running() const {
+  uint64_t sum = 0;
+  MutexLock lock(mutex_);
+  for (const auto& listener : listeners_) sum += listener->running();
   return sum;
 }
 

@@ -1,8 +1,9 @@
-// Endpoints: where a local service's memory can be reached. Opens one listener per transport that the options ask for
-// and this build and machine have, and treats them as one when a session is fenced.
+// Endpoints: where a local service's memory can be reached. Opens one listener per transport that
+// the options ask for and this build and machine have, and treats them as one when a session is
+// fenced.
 //
-// Thread safety: Open* and Close from one thread at a time, Close not together with Fence; the rest from any.
-// Ownership: owns the listeners; the region table must outlive it.
+// Thread safety: Open* and Close from one thread at a time, Close not together with Fence; the rest
+// from any. Ownership: owns the listeners; the region table must outlive it.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,12 @@ namespace mmc::local {
 
 class Endpoints {
  public:
-  Endpoints(const LocalOptions& options, fabric::RegionTable& regions) : options_(options), regions_(regions) {}
+  Endpoints(const LocalOptions& options, fabric::RegionTable& regions)
+      : options_(options), regions_(regions) {}
 
-  // The transports between hosts. A preferred one that is not there is an error when the options are strict, else a
-  // warning. Errors: kUnsupported (strict), kIo (address in use), kConfig (address).
+  // The transports between hosts. A preferred one that is not there is an error when the options
+  // are strict, else a warning. Errors: kUnsupported (strict), kIo (address in use), kConfig
+  // (address).
   Status OpenNetwork();
   // Those within this host, under names made from the node's.
   Status OpenHost(const std::string& node);
@@ -38,6 +41,8 @@ class Endpoints {
   // See fabric::Listener::Fence; `done` runs when all listeners are through.
   void Fence(uint64_t session, std::function<void()> done);
   uint64_t connections() const;
+  // Accesses that the listeners are carrying out now.
+  uint64_t running() const;
 
  private:
   Status OpenPreferred();
@@ -52,8 +57,9 @@ class Endpoints {
   std::vector<std::unique_ptr<fabric::Listener>> listeners_ MMC_GUARDED_BY(mutex_);
 };
 
-// The host to tell others for a listener on all addresses ("0.0.0.0", "::"): that of the first interface that is up and
-// not the loopback; `host` itself when it names one address, or nothing better is found.
+// The host to tell others for a listener on all addresses ("0.0.0.0", "::"): that of the first
+// interface that is up and not the loopback; `host` itself when it names one address, or nothing
+// better is found.
 std::string AdvertisedHost(const std::string& host);
 
 }  // namespace mmc::local

@@ -22,8 +22,9 @@ constexpr uint32_t kDramSegment = 1;
 constexpr std::chrono::milliseconds kFenceStep{20};
 constexpr std::chrono::milliseconds kFenceLog{5000};
 constexpr std::chrono::milliseconds kDrainStep{5};
-// Clients keep idle connections open, so an open one does not mean that somebody still reads.
-constexpr std::chrono::milliseconds kIdleDrain{300};
+// A transfer is several requests with nothing under way in between: this long without any is the
+// end.
+constexpr std::chrono::milliseconds kQuiet{50};
 
 uint64_t RandomNonZero() {
   std::random_device source;
@@ -38,7 +39,8 @@ std::string HostName() {
   return text;
 }
 
-// What two threads wait for by polling: listeners have no way to call a condition variable that may be gone.
+// What two threads wait for by polling: listeners have no way to call a condition variable that may
+// be gone.
 struct Flag {
   Mutex mutex;
   CondVar changed;
@@ -64,6 +66,7 @@ struct LocalService::Impl final : NodeBody {
       : options(std::move(opts)), meta(std::move(channel)), endpoints(options, regions) {}
 
   Status Open();
+  void Drain(TimePoint until);
   void Close(TimePoint deadline);
   Status Lend();
   CatalogIdentity Identity() const;
@@ -71,7 +74,9 @@ struct LocalService::Impl final : NodeBody {
   proto::JoinRequest Describe() override;
   Status Renew(const std::function<bool()>& give_up) override;
   Status Apply(const proto::CatalogRecord& record) override;
-  void Fence(uint64_t session, std::function<void()> done) override { endpoints.Fence(session, std::move(done)); }
+  void Fence(uint64_t session, std::function<void()> done) override {
+    endpoints.Fence(session, std::move(done));
+  }
 
   LocalOptions options;
   const std::shared_ptr<rpc::Channel> meta;
@@ -84,8 +89,9 @@ struct LocalService::Impl final : NodeBody {
   fabric::RegionTable regions;
   Endpoints endpoints;
   std::unique_ptr<Catalog> catalog;
-  std::unique_ptr<MetaAgent> agent;  // made by the constructor's caller, so that Stop may interrupt it at any time
-  Mutex lifecycle;                   // held by Start and Stop while they run
+  std::unique_ptr<MetaAgent>
+      agent;        // made by the constructor's caller, so that Stop may interrupt it at any time
+  Mutex lifecycle;  // held by Start and Stop while they run
 };
 
 CatalogIdentity LocalService::Impl::Identity() const {
@@ -117,19 +123,21 @@ Status LocalService::Impl::Open() {
   segment.hugetlb = options.hugepages;
   segment.prefault = options.prefault;
   MMC_ASSIGN_OR_RETURN(memory, fabric::SegmentMemory::Create(segment));
-  MMC_LOG(INFO) << "segment " << kDramSegment << " of " << FormatBytes(memory->size()) << ", pages: "
-                << memory->page_kind();
+  MMC_LOG(INFO) << "segment " << kDramSegment << " of " << FormatBytes(memory->size())
+                << ", pages: " << memory->page_kind();
   epoch = static_cast<uint32_t>(RandomNonZero() >> 33) + 1;  // 31 bits: there is room to count up
   incarnation = RandomNonZero();
   MMC_RETURN_IF_ERROR(Lend());
   MMC_RETURN_IF_ERROR(endpoints.OpenNetwork());
   name = options.name;
   if (name.empty()) {
-    const uint64_t suffix = endpoints.data_port() != 0 ? endpoints.data_port() : static_cast<uint64_t>(::getpid());
+    const uint64_t suffix =
+        endpoints.data_port() != 0 ? endpoints.data_port() : static_cast<uint64_t>(::getpid());
     name = HostName() + ":" + std::to_string(suffix);
   }
-  MMC_ASSIGN_OR_RETURN(catalog,
-                       Catalog::Create(ServiceFilePath(options.catalog_directory, name, "catalog"), Identity()));
+  MMC_ASSIGN_OR_RETURN(
+      catalog,
+      Catalog::Create(ServiceFilePath(options.catalog_directory, name, "catalog"), Identity()));
   // After the catalog: its lock says that no other service of this name uses the socket.
   MMC_RETURN_IF_ERROR(endpoints.OpenHost(name));
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
@@ -139,15 +147,21 @@ Status LocalService::Impl::Open() {
   return Status::Ok();
 }
 
+// The pool has forgotten the node; what still runs are transfers of those who had asked before.
+void LocalService::Impl::Drain(TimePoint until) {
+  Flag never;
+  TimePoint quiet_since = Clock::Real().Now();
+  while (endpoints.connections() != 0) {
+    const TimePoint now = Clock::Real().Now();
+    if (endpoints.running() != 0) quiet_since = now;
+    if (now >= until || now - quiet_since >= kQuiet) return;
+    never.WaitFor(kDrainStep);
+  }
+}
+
 void LocalService::Impl::Close(TimePoint deadline) {
   agent->Stop(deadline);
-  if (open) {
-    // The pool has forgotten the node; what still runs are reads of those who had asked before.
-    const TimePoint until =
-        std::min(deadline, Clock::Real().Now() + std::min<std::chrono::milliseconds>(options.drain, kIdleDrain));
-    Flag never;
-    while (endpoints.connections() != 0 && Clock::Real().Now() < until) never.WaitFor(kDrainStep);
-  }
+  if (open) Drain(std::min(deadline, Clock::Real().Now() + options.drain));
   open = false;
   endpoints.Close();
   regions.Remove({.segment = kDramSegment, .epoch = epoch});
@@ -187,8 +201,9 @@ Status LocalService::Impl::Renew(const std::function<bool()>& give_up) {
     if (give_up()) return Status(Code::kCancelled, "stopped while data connections were closing");
     if (Clock::Real().Now() < next_line) continue;
     next_line += kFenceLog;
-    MMC_LOG(WARNING) << "still " << endpoints.connections()
-                     << " data connections open; a client on this host does not let go of the memory";
+    MMC_LOG(WARNING)
+        << "still " << endpoints.connections()
+        << " data connections open; a client on this host does not let go of the memory";
   }
   ++epoch;
   incarnation = RandomNonZero();
@@ -208,7 +223,8 @@ Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
   }
   std::vector<CatalogExtent> extents(static_cast<size_t>(record.extent_offset_size()));
   for (int i = 0; i < record.extent_offset_size(); ++i) {
-    extents[static_cast<size_t>(i)] = {.offset = record.extent_offset(i), .length = record.extent_length(i)};
+    extents[static_cast<size_t>(i)] = {.offset = record.extent_offset(i),
+                                       .length = record.extent_length(i)};
   }
   const Status status = catalog->Add({.key = record.key(),
                                       .generation = record.generation(),
@@ -226,10 +242,12 @@ LocalService::~LocalService() {
   if (impl_ != nullptr) Stop(Clock::Real().Now());
 }
 
-Result<std::unique_ptr<LocalService>> LocalService::Create(LocalOptions options, std::shared_ptr<rpc::Channel> meta) {
+Result<std::unique_ptr<LocalService>> LocalService::Create(LocalOptions options,
+                                                           std::shared_ptr<rpc::Channel> meta) {
   if (options.hbm_bytes != 0 && !options.protocol_strict) {
-    MMC_LOG(WARNING) << "ock.mmc.local_service.hbm.size = " << options.hbm_bytes
-                     << ": there is no device memory in this build; only dram.size is given to the pool";
+    MMC_LOG(WARNING)
+        << "ock.mmc.local_service.hbm.size = " << options.hbm_bytes
+        << ": there is no device memory in this build; only dram.size is given to the pool";
     options.hbm_bytes = 0;
   }
   MMC_RETURN_IF_ERROR(ValidateLocalOptions(options));

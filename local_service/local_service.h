@@ -1,17 +1,19 @@
-// A local service: one node's share of the pool. It lends memory over the fabric, is a member of the pool at the meta
-// service, keeps the catalog of what its memory holds, and fences sessions when told to. It never looks at a value.
+// A local service: one node's share of the pool. It lends memory over the fabric, is a member of
+// the pool at the meta service, keeps the catalog of what its memory holds, and fences sessions
+// when told to. It never looks at a value.
 //
 //   LocalService ── Pool memory + RegionTable     what is lent, under (segment 1, epoch)
 //                ── Endpoints                     shm, tcp and loopback listeners that serve it
 //                ── Catalog                       committed objects, in a file of shared memory
-//                ── MetaAgent                     join, heartbeat, catalog polls, fences; two threads
+//                ── MetaAgent                     join, heartbeat, catalog polls, fences
 //
-// Losing the connection to the meta service changes nothing: readers and writers go on, and the same incarnation goes on
-// when it is back. When the meta service has forgotten the node, the node closes all data connections, gives its memory a
-// new epoch, and joins as a new incarnation.
+// Losing the connection to the meta service changes nothing: readers and writers go on, and the
+// same incarnation goes on when it is back. When the meta service has forgotten the node, the node
+// closes all data connections, gives its memory a new epoch, and joins as a new incarnation.
 //
-// Thread safety: Start from one thread, Stop from any (it makes a Start that still waits return kCancelled); the rest
-// from any thread. Ownership: owns memory, listeners, catalog and threads; shares the channel and does not close it.
+// Thread safety: Start from one thread, Stop from any (it makes a Start that still waits return
+// kCancelled); the rest from any thread. Ownership: owns memory, listeners, catalog and threads;
+// shares the channel and does not close it.
 #pragma once
 
 #include <cstdint>
@@ -40,17 +42,21 @@ struct LocalStats {
 
 class LocalService {
  public:
-  // Checks the options; nothing is taken yet. Errors: kConfig, kUnsupported (device memory, with strict protocol).
-  static Result<std::unique_ptr<LocalService>> Create(LocalOptions options, std::shared_ptr<rpc::Channel> meta);
+  // Checks the options; nothing is taken yet. Errors: kConfig, kUnsupported (device memory, with
+  // strict protocol).
+  static Result<std::unique_ptr<LocalService>> Create(LocalOptions options,
+                                                      std::shared_ptr<rpc::Channel> meta);
   ~LocalService();  // stops at once when Stop() was not called
   LocalService(const LocalService&) = delete;
   LocalService& operator=(const LocalService&) = delete;
 
-  // Maps the memory, opens the endpoints, joins: returns when the node serves. Keeps trying to reach the meta service
-  // until LocalOptions::join_timeout (0: without end). Errors: kUnavailable (meta service), kIo (memory, addresses),
-  // kUnsupported (preferred transport, strict), kExists (another service of this name on this host), kCancelled (Stop).
+  // Maps the memory, opens the endpoints, joins: returns when the node serves. Keeps trying to
+  // reach the meta service until LocalOptions::join_timeout (0: without end). Errors: kUnavailable
+  // (meta service), kIo (memory, addresses), kUnsupported (preferred transport, strict), kExists
+  // (another service of this name on this host), kCancelled (Stop).
   Status Start();
-  // Leaves the pool, lets running transfers finish until `deadline` or LocalOptions::drain, and gives everything back.
+  // Leaves the pool, lets running transfers finish until `deadline` or LocalOptions::drain, and
+  // gives everything back.
   void Stop(TimePoint deadline);
 
   // After Start(); the name of the options, or the one made from host name and data port.

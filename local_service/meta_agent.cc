@@ -36,7 +36,8 @@ struct MetaAgent::Trouble {
     ++times;
     if (times > 1 && now < next_line) return;
     next_line = now + every;
-    MMC_LOG(WARNING) << what << " failed, attempt " << times << ": " << status.ToString() << "; trying on";
+    MMC_LOG(WARNING) << what << " failed, attempt " << times << ": " << status.ToString()
+                     << "; trying on";
   }
   void Over(const char* what) {
     if (times > 0) MMC_LOG(INFO) << what << " works again after " << times << " failed attempts";
@@ -62,7 +63,8 @@ Status MetaAgent::WaitJoined(TimePoint deadline) {
   while (!core_->joined && !core_->interrupted) {
     if (!core_->changed.WaitUntil(core_->mutex, deadline) && Clock::Real().Now() >= deadline) {
       if (core_->joined) break;
-      const std::string why = core_->last_error.ok() ? "no answer yet" : core_->last_error.ToString();
+      const std::string why =
+          core_->last_error.ok() ? "no answer yet" : core_->last_error.ToString();
       return Status(Code::kUnavailable, "the meta service did not take this node in time (" + why +
                                             "); check ock.mmc.meta_service_url and that it runs");
     }
@@ -92,11 +94,12 @@ void MetaAgent::Stop(TimePoint deadline) {
   request.set_node(member.node);
   request.set_incarnation(member.incarnation);
   proto::Empty reply;
-  const Status status =
-      meta_->Call(proto::kNodeLeave, request, &reply, std::min(deadline, Clock::Real().Now() + times_.leave));
+  const Status status = meta_->Call(proto::kNodeLeave, request, &reply,
+                                    std::min(deadline, Clock::Real().Now() + times_.leave));
   if (!status.ok()) {
-    MMC_LOG(WARNING) << "could not tell the meta service that node " << member.node << " leaves: " << status.ToString()
-                 << "; it will notice when the heartbeats stay away";
+    MMC_LOG(WARNING) << "could not tell the meta service that node " << member.node
+                     << " leaves: " << status.ToString()
+                     << "; it will notice when the heartbeats stay away";
   }
 }
 
@@ -156,7 +159,8 @@ Status MetaAgent::Call(const Method& method, const Request& request, Reply* repl
     if (!core_->changed.WaitUntil(core_->mutex, give_up) && Clock::Real().Now() >= give_up) break;
   }
   if (!pending->done) {
-    return core_->interrupted ? Status(Code::kCancelled) : Status(Code::kDeadline, "no answer from the meta service");
+    return core_->interrupted ? Status(Code::kCancelled)
+                              : Status(Code::kDeadline, "no answer from the meta service");
   }
   if (pending->status.ok()) *reply = std::move(*pending->reply);
   return pending->status;
@@ -165,7 +169,8 @@ Status MetaAgent::Call(const Method& method, const Request& request, Reply* repl
 bool MetaAgent::Sleep(std::chrono::milliseconds time) {
   const TimePoint until = Clock::Real().Now() + time;
   MutexLock lock(core_->mutex);
-  while (!core_->interrupted && Clock::Real().Now() < until) core_->changed.WaitUntil(core_->mutex, until);
+  while (!core_->interrupted && Clock::Real().Now() < until)
+    core_->changed.WaitUntil(core_->mutex, until);
   return !core_->interrupted;
 }
 
@@ -202,7 +207,8 @@ Status MetaAgent::Join() {
     request = body_.Describe();
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
-    // A service that has forgotten this node must not place anything on it before it has become a new one.
+    // A service that has forgotten this node must not place anything on it before it has become a
+    // new one.
     request.set_must_resume(core_->maybe_known);
   }
   proto::JoinReply reply;
@@ -214,7 +220,8 @@ Status MetaAgent::Join() {
     return status;
   }
   if (!status.ok()) {
-    if (status.recovery() == Recovery::kAskOutcome) core_->maybe_known = core_->outcome_unknown = true;
+    if (status.recovery() == Recovery::kAskOutcome)
+      core_->maybe_known = core_->outcome_unknown = true;
     return status;
   }
   // Only an answer that continues what went before lets the old grants and records stand.
@@ -222,16 +229,20 @@ Status MetaAgent::Join() {
   core_->maybe_known = true;
   if (!continues) {
     core_->must_renew = true;
-    return Status(Code::kStaleNode, "the meta service may not know what this node held; joining as a new one");
+    return Status(Code::kStaleNode,
+                  "the meta service may not know what this node held; joining as a new one");
   }
   core_->joined = true;
-  core_->member = {.node = reply.node(), .incarnation = request.incarnation(), .serial = ++core_->serial};
+  core_->member = {
+      .node = reply.node(), .incarnation = request.incarnation(), .serial = ++core_->serial};
   core_->term = std::max(core_->term, reply.term());
-  core_->heartbeat = std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
+  core_->heartbeat =
+      std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
   ++core_->joins;
   core_->changed.NotifyAll();
-  MMC_LOG(INFO) << "joined as node " << reply.node() << " incarnation " << std::hex << request.incarnation() << std::dec
-            << " term " << reply.term() << (reply.resumed() ? ", objects kept" : "");
+  MMC_LOG(INFO) << "joined as node " << reply.node() << " incarnation " << std::hex
+                << request.incarnation() << std::dec << " term " << reply.term()
+                << (reply.resumed() ? ", objects kept" : "");
   return Status::Ok();
 }
 
@@ -278,7 +289,8 @@ void MetaAgent::BeatLoop() {
     if (status.ok() && reply.state() != proto::NODE_DEAD) {
       beating.Over("the heartbeat");
     } else if (status.ok() || status.code() == Code::kStaleNode) {
-      Lose(member.serial, status.ok() ? "the meta service holds it for dead" : status.ToString(), false);
+      Lose(member.serial, status.ok() ? "the meta service holds it for dead" : status.ToString(),
+           false);
     } else if (status.code() != Code::kCancelled) {
       beating.Note("the heartbeat", status);
     }
@@ -298,7 +310,8 @@ void MetaAgent::CatalogLoop() {
       if (core_->interrupted) return;
       // Fences mostly end at once: give them a moment, so that the next poll reports them.
       const TimePoint until = Clock::Real().Now() + fence_wait;
-      while (!core_->fencing.empty() && core_->fenced.empty() && !core_->interrupted && Clock::Real().Now() < until) {
+      while (!core_->fencing.empty() && core_->fenced.empty() && !core_->interrupted &&
+             Clock::Real().Now() < until) {
         core_->changed.WaitUntil(core_->mutex, until);
       }
       if (core_->interrupted) return;
@@ -306,9 +319,11 @@ void MetaAgent::CatalogLoop() {
       fences_open = !core_->fencing.empty();
     }
     // While a fence is open the poll stays short: its end has to be told.
-    fence_wait = fences_open ? std::min(fence_wait * 2, times_.backoff_max / 4) : times_.backoff_min;
+    fence_wait =
+        fences_open ? std::min(fence_wait * 2, times_.backoff_max / 4) : times_.backoff_min;
     std::set<uint64_t> to_fence;
-    const Status status = Poll(member, fences_open ? std::chrono::milliseconds(0) : times_.poll_wait, &to_fence);
+    const Status status =
+        Poll(member, fences_open ? std::chrono::milliseconds(0) : times_.poll_wait, &to_fence);
     if (status.ok()) {
       polling.Over("the catalog poll");
       backoff = times_.backoff_min;
@@ -326,7 +341,8 @@ void MetaAgent::CatalogLoop() {
   }
 }
 
-Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait, std::set<uint64_t>* to_fence) {
+Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
+                       std::set<uint64_t>* to_fence) {
   proto::CatalogSyncRequest request;
   request.set_node(member.node);
   request.set_incarnation(member.incarnation);
@@ -341,10 +357,11 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
   {
     MutexLock lock(core_->mutex);
     for (const uint64_t session : request.fenced_sessions()) core_->fenced.erase(session);
-    if (!core_->joined || core_->serial != member.serial) return Status::Ok();  // of a membership that is over
+    if (!core_->joined || core_->serial != member.serial)
+      return Status::Ok();  // of a membership that is over
     if (reply.term() < core_->term) {
-      return Status(Code::kNotLeader, "records of term " + std::to_string(reply.term()) + " refused; the term is " +
-                                          std::to_string(core_->term));
+      return Status(Code::kNotLeader, "records of term " + std::to_string(reply.term()) +
+                                          " refused; the term is " + std::to_string(core_->term));
     }
   }
   if (!ApplyAll(member, reply)) {

@@ -14,17 +14,38 @@ MMC_SAME(MMC_OK, kOk);
 MMC_SAME(MMC_INVALID_ARGUMENT, kInvalidArgument);
 MMC_SAME(MMC_INTERNAL, kInternal);
 MMC_SAME(MMC_UNSUPPORTED, kUnsupported);
+MMC_SAME(MMC_CONFIG, kConfig);
+MMC_SAME(MMC_PERMISSION, kPermission);
+MMC_SAME(MMC_IO, kIo);
 MMC_SAME(MMC_NOT_FOUND, kNotFound);
 MMC_SAME(MMC_QUEUE_FULL, kQueueFull);
 MMC_SAME(MMC_DEADLINE, kDeadline);
+MMC_SAME(MMC_CANCELLED, kCancelled);
 MMC_SAME(MMC_CLOSED, kClosed);
 MMC_SAME(MMC_UNAVAILABLE, kUnavailable);
+MMC_SAME(MMC_CONNECTION_LOST, kConnectionLost);
+MMC_SAME(MMC_UNKNOWN_METHOD, kUnknownMethod);
+MMC_SAME(MMC_BAD_VERSION, kBadVersion);
 MMC_SAME(MMC_TOO_LARGE, kTooLarge);
+MMC_SAME(MMC_MALFORMED, kMalformed);
+MMC_SAME(MMC_SHUTTING_DOWN, kShuttingDown);
+MMC_SAME(MMC_NOT_LEADER, kNotLeader);
+MMC_SAME(MMC_RECOVERING, kRecovering);
 MMC_SAME(MMC_EXISTS, kExists);
+MMC_SAME(MMC_BEING_WRITTEN, kBeingWritten);
 MMC_SAME(MMC_NO_SPACE, kNoSpace);
+MMC_SAME(MMC_NO_NODE, kNoNode);
+MMC_SAME(MMC_GRANT_LOST, kGrantLost);
 MMC_SAME(MMC_SIZE_MISMATCH, kSizeMismatch);
+MMC_SAME(MMC_LEASE_EXPIRED, kLeaseExpired);
+MMC_SAME(MMC_SESSION_LOST, kSessionLost);
+MMC_SAME(MMC_STALE_NODE, kStaleNode);
 MMC_SAME(MMC_REPLICAS_LOST, kReplicasLost);
+MMC_SAME(MMC_STALE_REGION, kStaleRegion);
+MMC_SAME(MMC_PEER_UNREACHABLE, kPeerUnreachable);
 MMC_SAME(MMC_OUT_OF_RANGE, kOutOfRange);
+MMC_SAME(MMC_READ_ONLY, kReadOnly);
+MMC_SAME(MMC_UNCONFIRMED, kUnconfirmed);
 MMC_SAME(MMC_CORRUPT, kCorrupt);
 #undef MMC_SAME
 
@@ -37,11 +58,14 @@ Status CheckLists(const mmc_key* keys, size_t count, const mmc_buffer* buffers, 
   size_t left = buffer_count;
   for (size_t i = 0; i < count; ++i) {
     if (buffer_counts[i] > left) {
-      return wrong("buffer_counts sum up to more than the " + std::to_string(buffer_count) + " buffers given");
+      return wrong("buffer_counts sum up to more than the " + std::to_string(buffer_count) +
+                   " buffers given");
     }
     left -= buffer_counts[i];
   }
-  if (left > 0) return wrong(std::to_string(left) + " of the buffers belong to no key: buffer_counts sum up to less");
+  if (left > 0)
+    return wrong(std::to_string(left) +
+                 " of the buffers belong to no key: buffer_counts sum up to less");
   return Status::Ok();
 }
 
@@ -94,11 +118,12 @@ Status Lists::CopyKeys(const mmc_key** keys, size_t count) {
   return Status::Ok();
 }
 
-Status Lists::SetPuts(const mmc_key* keys, size_t count, const mmc_buffer* buffers, size_t buffer_count,
-                      const size_t* buffer_counts) {
+Status Lists::SetPuts(const mmc_key* keys, size_t count, const mmc_buffer* buffers,
+                      size_t buffer_count, const size_t* buffer_counts) {
   MMC_RETURN_IF_ERROR(CheckLists(keys, count, buffers, buffer_count, buffer_counts));
   const_buffers_.reserve(buffer_count);
-  for (size_t i = 0; i < buffer_count; ++i) const_buffers_.push_back({buffers[i].data, buffers[i].size});
+  for (size_t i = 0; i < buffer_count; ++i)
+    const_buffers_.push_back({buffers[i].data, buffers[i].size});
   size_t at = 0;
   for (size_t i = 0; i < count; ++i) {
     puts.push_back({KeyOf(keys[i]), std::span(const_buffers_).subspan(at, buffer_counts[i])});
@@ -107,8 +132,9 @@ Status Lists::SetPuts(const mmc_key* keys, size_t count, const mmc_buffer* buffe
   return Status::Ok();
 }
 
-Status Lists::SetGets(const mmc_key* keys, size_t count, const mmc_buffer* buffers, size_t buffer_count,
-                      const size_t* buffer_counts, const uint64_t* offsets, bool allow_short) {
+Status Lists::SetGets(const mmc_key* keys, size_t count, const mmc_buffer* buffers,
+                      size_t buffer_count, const size_t* buffer_counts, const uint64_t* offsets,
+                      bool allow_short) {
   MMC_RETURN_IF_ERROR(CheckLists(keys, count, buffers, buffer_count, buffer_counts));
   buffers_.reserve(buffer_count);
   for (size_t i = 0; i < buffer_count; ++i) buffers_.push_back({buffers[i].data, buffers[i].size});
@@ -123,7 +149,8 @@ Status Lists::SetGets(const mmc_key* keys, size_t count, const mmc_buffer* buffe
 
 mmc_list_page* PackPage(const ListPage& page) {
   const size_t n = page.keys.size();
-  size_t bytes = sizeof(mmc_list_page) + n * (sizeof(mmc_key) + sizeof(uint64_t)) + page.next_page_token.size();
+  size_t bytes = sizeof(mmc_list_page) + n * (sizeof(mmc_key) + sizeof(uint64_t)) +
+                 page.next_page_token.size();
   for (const std::string& key : page.keys) bytes += key.size();
   char* memory = static_cast<char*>(std::malloc(bytes));
   if (memory == nullptr) return nullptr;
@@ -155,7 +182,9 @@ const char* mmc_code_name(mmc_code code) {
   return mmc::CodeName(static_cast<mmc::Code>(code)).data();  // the table's names are 0-terminated
 }
 
-const char* mmc_code_meaning(mmc_code code) { return mmc::CodeMeaning(static_cast<mmc::Code>(code)).data(); }
+const char* mmc_code_meaning(mmc_code code) {
+  return mmc::CodeMeaning(static_cast<mmc::Code>(code)).data();
+}
 
 const char* mmc_version(void) { return MMC_VERSION; }
 

@@ -1,7 +1,8 @@
-// Behind the C interface: its handles, how outcomes become codes and texts, how C arrays become lists of the client.
+// Behind the C interface: its handles, how outcomes become codes and texts, how C arrays become
+// lists of the client.
 //
-// Thread safety: Lists belongs to one call. Ownership: handles are the C caller's; Lists views the caller's arrays,
-// except for keys that were copied.
+// Thread safety: Lists belongs to one call. Ownership: handles are the C caller's; Lists views the
+// caller's arrays, except for keys that were copied.
 #pragma once
 
 #include <memory>

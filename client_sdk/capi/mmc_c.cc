@@ -1,4 +1,5 @@
-// The C interface over mmc::Client: checks arguments, converts lists, catches what must not cross into C.
+// The C interface over mmc::Client: checks arguments, converts lists, catches what must not cross
+// into C.
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -15,9 +16,13 @@ using mmc::capi::ItemCode;
 using mmc::capi::Lists;
 using mmc::capi::Ok;
 
-std::string_view KeyOf(const void* key, size_t size) { return {static_cast<const char*>(key), key == nullptr ? 0 : size}; }
+std::string_view KeyOf(const void* key, size_t size) {
+  return {static_cast<const char*>(key), key == nullptr ? 0 : size};
+}
 
-Status NullArgument(const char* what) { return Status(Code::kInvalidArgument, std::string(what) + " is NULL"); }
+Status NullArgument(const char* what) {
+  return Status(Code::kInvalidArgument, std::string(what) + " is NULL");
+}
 
 mmc::PutOptions PutOptionsOf(const mmc_put_options* in) {
   mmc_put_options filled;
@@ -27,7 +32,8 @@ mmc::PutOptions PutOptionsOf(const mmc_put_options* in) {
   out.replicas = filled.replicas;
   out.prefer_local = filled.prefer_local != 0;
   for (size_t i = 0; filled.preferred_nodes != nullptr && i < filled.preferred_node_count; ++i) {
-    if (filled.preferred_nodes[i] != nullptr) out.preferred_nodes.emplace_back(filled.preferred_nodes[i]);
+    if (filled.preferred_nodes[i] != nullptr)
+      out.preferred_nodes.emplace_back(filled.preferred_nodes[i]);
   }
   out.timeout = std::chrono::milliseconds(filled.timeout_ms);
   return out;
@@ -53,7 +59,9 @@ mmc::ClientOptions ClientOptionsOf(const mmc_client_options* in) {
   return out;
 }
 
-mmc::GetOptions GetOptionsOf(uint64_t timeout_ms) { return {std::chrono::milliseconds(timeout_ms)}; }
+mmc::GetOptions GetOptionsOf(uint64_t timeout_ms) {
+  return {std::chrono::milliseconds(timeout_ms)};
+}
 
 std::vector<std::string_view> KeysOf(const mmc_key* keys, size_t count) {
   std::vector<std::string_view> out;
@@ -63,7 +71,8 @@ std::vector<std::string_view> KeysOf(const mmc_key* keys, size_t count) {
 }
 
 // What every call on keys checks.
-Status CheckCall(const mmc_client* client, const mmc_key* keys, size_t count, const void* out, const char* out_name) {
+Status CheckCall(const mmc_client* client, const mmc_key* keys, size_t count, const void* out,
+                 const char* out_name) {
   if (client == nullptr) return NullArgument("client");
   if (keys == nullptr && count > 0) return NullArgument("keys");
   if (out == nullptr && count > 0) return NullArgument(out_name);
@@ -138,8 +147,8 @@ void mmc_client_close(mmc_client* client) {
 
 void mmc_client_destroy(mmc_client* client) { delete client; }
 
-mmc_code mmc_put(mmc_client* client, const void* key, size_t key_size, const void* value, size_t value_size,
-                 char** error) {
+mmc_code mmc_put(mmc_client* client, const void* key, size_t key_size, const void* value,
+                 size_t value_size, char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
     const mmc::ConstBuffer buffer{value, value_size};
@@ -149,15 +158,17 @@ mmc_code mmc_put(mmc_client* client, const void* key, size_t key_size, const voi
   });
 }
 
-mmc_code mmc_get(mmc_client* client, const void* key, size_t key_size, void** value, size_t* value_size, char** error) {
+mmc_code mmc_get(mmc_client* client, const void* key, size_t key_size, void** value,
+                 size_t* value_size, char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
-    if (value == nullptr || value_size == nullptr) return Fail(NullArgument("value or value_size"), error);
+    if (value == nullptr || value_size == nullptr)
+      return Fail(NullArgument("value or value_size"), error);
     *value = nullptr;
     *value_size = 0;
     const std::string_view name = KeyOf(key, key_size);
-    // The size first, so that the bytes go straight into the memory that is handed out. A value put anew between the two
-    // answers MMC_SIZE_MISMATCH to the read, and is asked for again.
+    // The size first, so that the bytes go straight into the memory that is handed out. A value put
+    // anew between the two answers MMC_SIZE_MISMATCH to the read, and is asked for again.
     for (int attempt = 0;; ++attempt) {
       auto infos = client->client->Stat(std::span(&name, 1));
       if (!infos.ok()) return Fail(infos.status(), error);
@@ -174,13 +185,14 @@ mmc_code mmc_get(mmc_client* client, const void* key, size_t key_size, void** va
         return Ok(error);
       }
       std::free(memory);
-      if (result.status.code() != Code::kSizeMismatch || attempt == 3) return Fail(result.status, error);
+      if (result.status.code() != Code::kSizeMismatch || attempt == 3)
+        return Fail(result.status, error);
     }
   });
 }
 
-mmc_code mmc_get_into(mmc_client* client, const void* key, size_t key_size, void* buffer, size_t buffer_size,
-                      size_t* value_size, char** error) {
+mmc_code mmc_get_into(mmc_client* client, const void* key, size_t key_size, void* buffer,
+                      size_t buffer_size, size_t* value_size, char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
     const mmc::Buffer piece{buffer, buffer_size};
@@ -191,7 +203,8 @@ mmc_code mmc_get_into(mmc_client* client, const void* key, size_t key_size, void
   });
 }
 
-mmc_code mmc_exists(mmc_client* client, const void* key, size_t key_size, int* present, char** error) {
+mmc_code mmc_exists(mmc_client* client, const void* key, size_t key_size, int* present,
+                    char** error) {
   const mmc_key one{key, key_size};
   uint8_t there = 0;
   if (present == nullptr) return Fail(NullArgument("present"), error);
@@ -208,9 +221,9 @@ mmc_code mmc_remove(mmc_client* client, const void* key, size_t key_size, char**
   return Fail(Status(static_cast<Code>(item), mmc_code_meaning(item)), error);
 }
 
-mmc_code mmc_put_batch(mmc_client* client, const mmc_key* keys, size_t key_count, const mmc_buffer* buffers,
-                       size_t buffer_count, const size_t* buffer_counts, const mmc_put_options* options,
-                       mmc_code* codes, char** error) {
+mmc_code mmc_put_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                       const mmc_buffer* buffers, size_t buffer_count, const size_t* buffer_counts,
+                       const mmc_put_options* options, mmc_code* codes, char** error) {
   return Guard(error, [&] {
     Lists lists;
     Status status = CheckCall(client, keys, key_count, codes, "codes");
@@ -220,22 +233,26 @@ mmc_code mmc_put_batch(mmc_client* client, const mmc_key* keys, size_t key_count
   });
 }
 
-mmc_code mmc_get_batch(mmc_client* client, const mmc_key* keys, size_t key_count, const mmc_buffer* buffers,
-                       size_t buffer_count, const size_t* buffer_counts, const uint64_t* offsets, int allow_short,
-                       uint64_t timeout_ms, mmc_get_result* results, char** error) {
+mmc_code mmc_get_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                       const mmc_buffer* buffers, size_t buffer_count, const size_t* buffer_counts,
+                       const uint64_t* offsets, int allow_short, uint64_t timeout_ms,
+                       mmc_get_result* results, char** error) {
   return Guard(error, [&] {
     Lists lists;
     Status status = CheckCall(client, keys, key_count, results, "results");
     if (status.ok()) {
-      status = lists.SetGets(keys, key_count, buffers, buffer_count, buffer_counts, offsets, allow_short != 0);
+      status = lists.SetGets(keys, key_count, buffers, buffer_count, buffer_counts, offsets,
+                             allow_short != 0);
     }
     if (!status.ok()) return Fail(status, error);
-    return ResultsOfGet(client->client->GetInto(lists.gets, GetOptionsOf(timeout_ms)), results, error);
+    return ResultsOfGet(client->client->GetInto(lists.gets, GetOptionsOf(timeout_ms)), results,
+                        error);
   });
 }
 
-mmc_code mmc_put_batch_async(mmc_client* client, const mmc_key* keys, size_t key_count, const mmc_buffer* buffers,
-                             size_t buffer_count, const size_t* buffer_counts, const mmc_put_options* options,
+mmc_code mmc_put_batch_async(mmc_client* client, const mmc_key* keys, size_t key_count,
+                             const mmc_buffer* buffers, size_t buffer_count,
+                             const size_t* buffer_counts, const mmc_put_options* options,
                              mmc_put_callback done, void* context, char** error) {
   return Guard(error, [&] {
     auto lists = std::make_shared<Lists>();
@@ -243,41 +260,46 @@ mmc_code mmc_put_batch_async(mmc_client* client, const mmc_key* keys, size_t key
     if (status.ok()) status = lists->CopyKeys(&keys, key_count);
     if (status.ok()) status = lists->SetPuts(keys, key_count, buffers, buffer_count, buffer_counts);
     if (status.ok()) {
-      status = client->client->PutAsync(lists->puts, PutOptionsOf(options),
-                                        [lists, done, context](const std::vector<Status>& statuses) {
-                                          std::vector<mmc_code> codes(statuses.size());
-                                          CodesOfPut(statuses, codes.data(), nullptr);
-                                          done(context, codes.data(), codes.size());
-                                        });
+      status =
+          client->client->PutAsync(lists->puts, PutOptionsOf(options),
+                                   [lists, done, context](const std::vector<Status>& statuses) {
+                                     std::vector<mmc_code> codes(statuses.size());
+                                     CodesOfPut(statuses, codes.data(), nullptr);
+                                     done(context, codes.data(), codes.size());
+                                   });
     }
     return status.ok() ? Ok(error) : Fail(status, error);
   });
 }
 
-mmc_code mmc_get_batch_async(mmc_client* client, const mmc_key* keys, size_t key_count, const mmc_buffer* buffers,
-                             size_t buffer_count, const size_t* buffer_counts, const uint64_t* offsets,
-                             int allow_short, uint64_t timeout_ms, mmc_get_callback done, void* context,
+mmc_code mmc_get_batch_async(mmc_client* client, const mmc_key* keys, size_t key_count,
+                             const mmc_buffer* buffers, size_t buffer_count,
+                             const size_t* buffer_counts, const uint64_t* offsets, int allow_short,
+                             uint64_t timeout_ms, mmc_get_callback done, void* context,
                              char** error) {
   return Guard(error, [&] {
     auto lists = std::make_shared<Lists>();
     Status status = CheckCall(client, keys, key_count, reinterpret_cast<const void*>(done), "done");
     if (status.ok()) status = lists->CopyKeys(&keys, key_count);
     if (status.ok()) {
-      status = lists->SetGets(keys, key_count, buffers, buffer_count, buffer_counts, offsets, allow_short != 0);
+      status = lists->SetGets(keys, key_count, buffers, buffer_count, buffer_counts, offsets,
+                              allow_short != 0);
     }
     if (status.ok()) {
-      status = client->client->GetIntoAsync(lists->gets, GetOptionsOf(timeout_ms),
-                                            [lists, done, context](const std::vector<mmc::GetResult>& in) {
-                                              std::vector<mmc_get_result> results(in.size());
-                                              ResultsOfGet(in, results.data(), nullptr);
-                                              done(context, results.data(), results.size());
-                                            });
+      status = client->client->GetIntoAsync(
+          lists->gets, GetOptionsOf(timeout_ms),
+          [lists, done, context](const std::vector<mmc::GetResult>& in) {
+            std::vector<mmc_get_result> results(in.size());
+            ResultsOfGet(in, results.data(), nullptr);
+            done(context, results.data(), results.size());
+          });
     }
     return status.ok() ? Ok(error) : Fail(status, error);
   });
 }
 
-mmc_code mmc_exists_batch(mmc_client* client, const mmc_key* keys, size_t key_count, uint8_t* present, char** error) {
+mmc_code mmc_exists_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                          uint8_t* present, char** error) {
   return Guard(error, [&] {
     const Status status = CheckCall(client, keys, key_count, present, "present");
     if (!status.ok()) return Fail(status, error);
@@ -288,7 +310,8 @@ mmc_code mmc_exists_batch(mmc_client* client, const mmc_key* keys, size_t key_co
   });
 }
 
-mmc_code mmc_prefix(mmc_client* client, const mmc_key* keys, size_t key_count, size_t* present, char** error) {
+mmc_code mmc_prefix(mmc_client* client, const mmc_key* keys, size_t key_count, size_t* present,
+                    char** error) {
   return Guard(error, [&] {
     const Status status = CheckCall(client, keys, key_count, present, "present");
     if (!status.ok()) return Fail(status, error);
@@ -299,7 +322,8 @@ mmc_code mmc_prefix(mmc_client* client, const mmc_key* keys, size_t key_count, s
   });
 }
 
-mmc_code mmc_stat(mmc_client* client, const mmc_key* keys, size_t key_count, mmc_object_info* infos, char** error) {
+mmc_code mmc_stat(mmc_client* client, const mmc_key* keys, size_t key_count, mmc_object_info* infos,
+                  char** error) {
   return Guard(error, [&] {
     const Status status = CheckCall(client, keys, key_count, infos, "infos");
     if (!status.ok()) return Fail(status, error);
@@ -307,14 +331,19 @@ mmc_code mmc_stat(mmc_client* client, const mmc_key* keys, size_t key_count, mmc
     if (!found.ok()) return Fail(found.status(), error);
     for (size_t i = 0; i < key_count; ++i) {
       const mmc::ObjectInfo& in = (*found)[i];
-      infos[i] = {ItemCode(in.status), in.size, in.generation, static_cast<uint64_t>(in.lease_left.count()), in.pins,
+      infos[i] = {ItemCode(in.status),
+                  in.size,
+                  in.generation,
+                  static_cast<uint64_t>(in.lease_left.count()),
+                  in.pins,
                   static_cast<uint32_t>(in.replicas.size())};
     }
     return Ok(error);
   });
 }
 
-mmc_code mmc_remove_batch(mmc_client* client, const mmc_key* keys, size_t key_count, mmc_code* codes, char** error) {
+mmc_code mmc_remove_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                          mmc_code* codes, char** error) {
   return Guard(error, [&] {
     const Status status = CheckCall(client, keys, key_count, codes, "codes");
     if (!status.ok()) return Fail(status, error);
@@ -330,8 +359,8 @@ mmc_code mmc_remove_batch(mmc_client* client, const mmc_key* keys, size_t key_co
   });
 }
 
-mmc_code mmc_remove_by_prefix(mmc_client* client, const void* prefix, size_t prefix_size, uint64_t* removed,
-                              char** error) {
+mmc_code mmc_remove_by_prefix(mmc_client* client, const void* prefix, size_t prefix_size,
+                              uint64_t* removed, char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
     const auto count = client->client->RemoveByPrefix(KeyOf(prefix, prefix_size));
@@ -351,8 +380,9 @@ mmc_code mmc_remove_all(mmc_client* client, uint64_t* removed, char** error) {
   });
 }
 
-mmc_code mmc_list(mmc_client* client, const void* prefix, size_t prefix_size, const void* page_token,
-                  size_t page_token_size, uint32_t limit, mmc_list_page** page, char** error) {
+mmc_code mmc_list(mmc_client* client, const void* prefix, size_t prefix_size,
+                  const void* page_token, size_t page_token_size, uint32_t limit,
+                  mmc_list_page** page, char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
     if (page == nullptr) return Fail(NullArgument("page"), error);
@@ -361,11 +391,13 @@ mmc_code mmc_list(mmc_client* client, const void* prefix, size_t prefix_size, co
         client->client->List(KeyOf(prefix, prefix_size), KeyOf(page_token, page_token_size), limit);
     if (!listed.ok()) return Fail(listed.status(), error);
     *page = mmc::capi::PackPage(*listed);
-    return *page != nullptr ? Ok(error) : Fail(Status(Code::kIo, "out of memory for the page"), error);
+    return *page != nullptr ? Ok(error)
+                            : Fail(Status(Code::kIo, "out of memory for the page"), error);
   });
 }
 
-mmc_code mmc_view_open(mmc_client* client, const void* key, size_t key_size, mmc_view** view, char** error) {
+mmc_code mmc_view_open(mmc_client* client, const void* key, size_t key_size, mmc_view** view,
+                       char** error) {
   return Guard(error, [&] {
     if (client == nullptr) return Fail(NullArgument("client"), error);
     if (view == nullptr) return Fail(NullArgument("view"), error);
@@ -379,7 +411,9 @@ mmc_code mmc_view_open(mmc_client* client, const void* key, size_t key_size, mmc
 
 size_t mmc_view_size(const mmc_view* view) { return view == nullptr ? 0 : view->view.size(); }
 
-size_t mmc_view_piece_count(const mmc_view* view) { return view == nullptr ? 0 : view->view.pieces().size(); }
+size_t mmc_view_piece_count(const mmc_view* view) {
+  return view == nullptr ? 0 : view->view.pieces().size();
+}
 
 mmc_view_piece mmc_view_piece_at(const mmc_view* view, size_t index) {
   if (index >= mmc_view_piece_count(view)) return {nullptr, 0};
@@ -393,8 +427,9 @@ mmc_code mmc_client_get_stats(mmc_client* client, mmc_client_stats* stats) {
   if (client == nullptr || stats == nullptr) return MMC_INVALID_ARGUMENT;
   const mmc::ClientStats in = client->client->stats();
   const size_t size = stats->struct_size;
-  const mmc_client_stats filled{size,         in.put_bytes, in.get_bytes, in.shm_bytes,
-                                in.tcp_bytes, in.failovers, in.location_cache_hits, in.expired_reads};
+  const mmc_client_stats filled{
+      size,         in.put_bytes, in.get_bytes,           in.shm_bytes,
+      in.tcp_bytes, in.failovers, in.location_cache_hits, in.expired_reads};
   std::memcpy(stats, &filled, std::min(size, sizeof(filled)));
   return MMC_OK;
 }

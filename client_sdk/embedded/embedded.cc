@@ -42,7 +42,8 @@ Status SetParameter(std::string_view name, std::string_view value, EmbeddedOptio
   if (name == "dram") {
     MMC_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(value));
     if (bytes == 0 || bytes > kMaxSegmentBytes) {
-      return Status(Code::kInvalidArgument, "dram=" + std::string(value) + ": 2MB to 1TB are possible");
+      return Status(Code::kInvalidArgument,
+                    "dram=" + std::string(value) + ": 2MB to 1TB are possible");
     }
     out->dram_bytes = AlignUp(bytes, kSegmentAlignment);
     return Status::Ok();
@@ -59,8 +60,10 @@ Status SetParameter(std::string_view name, std::string_view value, EmbeddedOptio
     out->prefault = value == "1";
     return Status::Ok();
   }
-  return Status(Code::kInvalidArgument, "'" + std::string(name) + "=" + std::string(value) +
-                                            "': dram=<size>, name=<text>, transport=shm|loopback and prefault=0|1 are known");
+  return Status(
+      Code::kInvalidArgument,
+      "'" + std::string(name) + "=" + std::string(value) +
+          "': dram=<size>, name=<text>, transport=shm|loopback and prefault=0|1 are known");
 }
 
 Status StartPool(const EmbeddedOptions& options, EmbeddedPool* pool) {
@@ -81,7 +84,8 @@ Status StartPool(const EmbeddedOptions& options, EmbeddedPool* pool) {
   node.loopback_enable = options.transport == "loopback";
   node.protocol = "host_shm";
   node.transport = "shm";
-  MMC_ASSIGN_OR_RETURN(pool->node, local::LocalService::Create(std::move(node), pool->meta->InProcessChannel()));
+  MMC_ASSIGN_OR_RETURN(
+      pool->node, local::LocalService::Create(std::move(node), pool->meta->InProcessChannel()));
   return pool->node->Start();
 }
 
@@ -93,13 +97,15 @@ std::string FirstUrl(const std::string& urls) { return urls.substr(0, urls.find(
 Result<EmbeddedOptions> ParseEmbeddedUrl(std::string_view url) {
   constexpr std::string_view kScheme = "local://";
   if (!url.starts_with(kScheme)) {
-    return Status(Code::kInvalidArgument, "'" + std::string(url) + "' is not of the form local://?dram=1GB");
+    return Status(Code::kInvalidArgument,
+                  "'" + std::string(url) + "' is not of the form local://?dram=1GB");
   }
   std::string_view rest = url.substr(kScheme.size());
   EmbeddedOptions out;
   if (rest.empty()) return out;
   if (rest.front() != '?') {
-    return Status(Code::kInvalidArgument, "'" + std::string(url) + "': only parameters follow local://, as in "
+    return Status(Code::kInvalidArgument, "'" + std::string(url) +
+                                              "': only parameters follow local://, as in "
                                               "local://?dram=1GB");
   }
   rest.remove_prefix(1);
@@ -107,7 +113,8 @@ Result<EmbeddedOptions> ParseEmbeddedUrl(std::string_view url) {
     const std::string_view pair = rest.substr(0, rest.find('&'));
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
     const size_t equals = std::min(pair.find('='), pair.size());
-    const std::string_view value = equals == pair.size() ? std::string_view() : pair.substr(equals + 1);
+    const std::string_view value =
+        equals == pair.size() ? std::string_view() : pair.substr(equals + 1);
     MMC_RETURN_IF_ERROR(SetParameter(pair.substr(0, equals), value, &out).Annotate(url));
   }
   return out;
@@ -132,8 +139,8 @@ ContributingClient::ContributingClient() : impl_(std::make_unique<Impl>()) {}
 
 ContributingClient::~ContributingClient() { Close(); }
 
-Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(const ClientOptions& options,
-                                                                        local::LocalOptions lend) {
+Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(
+    const ClientOptions& options, local::LocalOptions lend) {
   std::unique_ptr<ContributingClient> out(new ContributingClient());
   MMC_ASSIGN_OR_RETURN(out->impl_->client, Client::Connect(options));
   rpc::ChannelOptions channel;
@@ -141,7 +148,8 @@ Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(const Cl
   MMC_ASSIGN_OR_RETURN(out->impl_->channel, rpc::MakeTcpChannel(channel));
   lend.meta_url = channel.url;
   lend.join_timeout = std::max<milliseconds>(options.timeout, milliseconds(1));
-  MMC_ASSIGN_OR_RETURN(out->impl_->node, local::LocalService::Create(std::move(lend), out->impl_->channel));
+  MMC_ASSIGN_OR_RETURN(out->impl_->node,
+                       local::LocalService::Create(std::move(lend), out->impl_->channel));
   MMC_RETURN_IF_ERROR(out->impl_->node->Start());
   return out;
 }
@@ -158,8 +166,8 @@ void ContributingClient::Close() {
 
 }  // namespace mmc
 
-// Named in a linker option of mmc_embedded (-u): it takes this file, and with it the registration below, into every
-// program that links the library.
+// Named in a linker option of mmc_embedded (-u): it takes this file, and with it the registration
+// below, into every program that links the library.
 extern "C" {
 extern const int MmcEmbeddedPoolIsLinked;
 const int MmcEmbeddedPoolIsLinked = [] {

@@ -1,16 +1,20 @@
 #include "client_sdk/src/async_pool.h"
 
+#include "common/base/thread.h"
+
 namespace mmc::client {
 
 Status AsyncPool::Submit(std::function<void()> job) {
   MutexLock lock(mutex_);
   if (closed_) return Status(Code::kClosed, "the client is closed");
   if (queue_.size() >= max_queue_) {
-    return Status(Code::kQueueFull, std::to_string(max_queue_) + " asynchronous calls wait already; wait for some");
+    return Status(Code::kQueueFull,
+                  std::to_string(max_queue_) + " asynchronous calls wait already; wait for some");
   }
   queue_.push_back(std::move(job));
-  if (queue_.size() > static_cast<size_t>(idle_) && threads_.size() < static_cast<size_t>(max_threads_)) {
-    threads_.emplace_back([this] { Run(); });
+  if (queue_.size() > static_cast<size_t>(idle_) &&
+      threads_.size() < static_cast<size_t>(max_threads_)) {
+    threads_.push_back(StartThread([this] { Run(); }));
   }
   wake_.NotifyOne();
   return Status::Ok();

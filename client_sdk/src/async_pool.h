@@ -1,7 +1,7 @@
 // A few threads that run the asynchronous calls, with a bounded queue.
 //
-// Thread safety: all methods from any thread, but Close() not from a job. Ownership: owns its threads; they are started
-// by the first job.
+// Thread safety: all methods from any thread, but Close() not from a job. Ownership: owns its
+// threads; they are started by the first job.
 #pragma once
 
 #include <deque>

@@ -14,12 +14,21 @@ constexpr milliseconds kCloseTime{2000};
 std::atomic<client::LocalConnector> local_connector{nullptr};
 
 Status CheckOptions(const ClientOptions& options) {
-  const auto wrong = [](const std::string& what) { return Status(Code::kInvalidArgument, "client options: " + what); };
+  const auto wrong = [](const std::string& what) {
+    return Status(Code::kInvalidArgument, "client options: " + what);
+  };
   if (options.timeout.count() <= 0) return wrong("timeout must be positive");
-  if (options.connect_retry.count() < 0 || options.lease.count() < 0) return wrong("a time is negative");
-  if (options.tcp_connections < 1 || options.tcp_connections > 64) return wrong("tcp_connections must be 1 to 64");
-  if (options.copy_threads < 0 || options.copy_threads > 64) return wrong("copy_threads must be 0 to 64");
-  if (options.async_threads < 1 || options.async_threads > 64) return wrong("async_threads must be 1 to 64");
+  if (options.connect_retry.count() < 0 || options.lease.count() < 0)
+    return wrong("a time is negative");
+  if (std::max({options.timeout, options.connect_retry, options.lease}) > client::kLongestTime) {
+    return wrong("a time is over a year");
+  }
+  if (options.tcp_connections < 1 || options.tcp_connections > 64)
+    return wrong("tcp_connections must be 1 to 64");
+  if (options.copy_threads < 0 || options.copy_threads > 64)
+    return wrong("copy_threads must be 0 to 64");
+  if (options.async_threads < 1 || options.async_threads > 64)
+    return wrong("async_threads must be 1 to 64");
   if (options.async_queue < 1) return wrong("async_queue must be at least 1");
   return Status::Ok();
 }
@@ -44,13 +53,15 @@ Result<std::vector<client::MetaRoute>> RoutesOf(const std::string& urls) {
 
 namespace client {
 
-Result<std::unique_ptr<Client>> ConnectOver(const ClientOptions& options, std::vector<MetaRoute> routes,
+Result<std::unique_ptr<Client>> ConnectOver(const ClientOptions& options,
+                                            std::vector<MetaRoute> routes,
                                             std::shared_ptr<void> held) {
   MMC_RETURN_IF_ERROR(CheckOptions(options));
   auto core = std::make_shared<Core>();
   core->options = options;
   MMC_ASSIGN_OR_RETURN(core->session, Session::Open(options, std::move(routes)));
-  if (options.location_cache) core->cache = std::make_unique<LocationCache>(options.location_cache_keys);
+  if (options.location_cache)
+    core->cache = std::make_unique<LocationCache>(options.location_cache_keys);
   return std::unique_ptr<Client>(std::make_unique<ClientImpl>(std::move(core), std::move(held)));
 }
 
@@ -62,7 +73,8 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options) {
   if (options.meta_url.starts_with("local://")) {
     const client::LocalConnector connector = local_connector;
     if (connector == nullptr) {
-      return Status(Code::kUnsupported, options.meta_url + ": this program has no embedded pool; link mmc_embedded");
+      return Status(Code::kUnsupported,
+                    options.meta_url + ": this program has no embedded pool; link mmc_embedded");
     }
     return connector(options);
   }
@@ -71,7 +83,8 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options) {
 }
 
 ClientImpl::ClientImpl(std::shared_ptr<client::Core> core, std::shared_ptr<void> held)
-    : core_(std::move(core)), held_(std::move(held)),
+    : core_(std::move(core)),
+      held_(std::move(held)),
       pool_(core_->options.async_threads, core_->options.async_queue) {}
 
 ClientImpl::~ClientImpl() { Close(); }
@@ -85,13 +98,16 @@ std::vector<Status> ClientImpl::Put(std::span<const PutItem> items, const PutOpt
   return PutUntil(items, options, core_->DeadlineFor(options.timeout));
 }
 
-std::vector<GetResult> ClientImpl::GetInto(std::span<const GetItem> items, const GetOptions& options) {
+std::vector<GetResult> ClientImpl::GetInto(std::span<const GetItem> items,
+                                           const GetOptions& options) {
   return client::GetBatch(*core_, core_->DeadlineFor(options.timeout)).Run(items);
 }
 
-std::vector<Result<std::string>> ClientImpl::Get(std::span<const std::string_view> keys, const GetOptions& options) {
+std::vector<Result<std::string>> ClientImpl::Get(std::span<const std::string_view> keys,
+                                                 const GetOptions& options) {
   std::vector<std::string> values;
-  const auto results = client::GetBatch(*core_, core_->DeadlineFor(options.timeout)).Run(keys, &values);
+  const auto results =
+      client::GetBatch(*core_, core_->DeadlineFor(options.timeout)).Run(keys, &values);
   std::vector<Result<std::string>> out;
   out.reserve(results.size());
   for (size_t i = 0; i < results.size(); ++i) {
@@ -137,19 +153,21 @@ std::future<std::vector<Status>> Client::PutFuture(std::vector<PutItem> items, P
   auto promise = std::make_shared<std::promise<std::vector<Status>>>();
   auto future = promise->get_future();
   const size_t n = items.size();
-  const Status started = PutAsync(std::move(items), std::move(options),
-                                  [promise](std::vector<Status> statuses) { promise->set_value(std::move(statuses)); });
+  const Status started = PutAsync(
+      std::move(items), std::move(options),
+      [promise](std::vector<Status> statuses) { promise->set_value(std::move(statuses)); });
   if (!started.ok()) promise->set_value(std::vector<Status>(n, started));
   return future;
 }
 
-std::future<std::vector<GetResult>> Client::GetIntoFuture(std::vector<GetItem> items, GetOptions options) {
+std::future<std::vector<GetResult>> Client::GetIntoFuture(std::vector<GetItem> items,
+                                                          GetOptions options) {
   auto promise = std::make_shared<std::promise<std::vector<GetResult>>>();
   auto future = promise->get_future();
   const size_t n = items.size();
-  const Status started = GetIntoAsync(std::move(items), options, [promise](std::vector<GetResult> results) {
-    promise->set_value(std::move(results));
-  });
+  const Status started = GetIntoAsync(
+      std::move(items), options,
+      [promise](std::vector<GetResult> results) { promise->set_value(std::move(results)); });
   if (!started.ok()) promise->set_value(std::vector<GetResult>(n, GetResult{started, 0, 0}));
   return future;
 }

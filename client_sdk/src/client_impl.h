@@ -1,4 +1,5 @@
-// The client behind mmc::Client: checks, then the flow classes (put.h, get.h) or one call to the meta service.
+// The client behind mmc::Client: checks, then the flow classes (put.h, get.h) or one call to the
+// meta service.
 //
 // Thread safety and ownership: as mmc::Client says.
 #pragma once
@@ -17,8 +18,10 @@ class ClientImpl final : public Client {
   ~ClientImpl() override;
 
   std::vector<Status> Put(std::span<const PutItem> items, const PutOptions& options) override;
-  std::vector<GetResult> GetInto(std::span<const GetItem> items, const GetOptions& options) override;
-  std::vector<Result<std::string>> Get(std::span<const std::string_view> keys, const GetOptions& options) override;
+  std::vector<GetResult> GetInto(std::span<const GetItem> items,
+                                 const GetOptions& options) override;
+  std::vector<Result<std::string>> Get(std::span<const std::string_view> keys,
+                                       const GetOptions& options) override;
 
   Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys) override;
   Result<uint32_t> Prefix(std::span<const std::string_view> keys) override;
@@ -26,7 +29,8 @@ class ClientImpl final : public Client {
   Result<std::vector<Status>> Remove(std::span<const std::string_view> keys) override;
   Result<uint64_t> RemoveByPrefix(std::string_view prefix) override;
   Result<uint64_t> RemoveAll() override;
-  Result<ListPage> List(std::string_view prefix, std::string_view page_token, uint32_t limit) override;
+  Result<ListPage> List(std::string_view prefix, std::string_view page_token,
+                        uint32_t limit) override;
   Result<View> MakeView(std::string_view key) override;
   Result<ClusterStatus> Cluster() override;
   ClientStats stats() const override;
@@ -38,9 +42,11 @@ class ClientImpl final : public Client {
   void Close() override;
 
  private:
-  std::vector<Status> PutUntil(std::span<const PutItem> items, const PutOptions& options, TimePoint deadline);
+  std::vector<Status> PutUntil(std::span<const PutItem> items, const PutOptions& options,
+                               TimePoint deadline);
   // Pieces of the value at a same-host replica; `pinned` is the reply to a lookup with a pin.
-  Result<View> ViewOf(const client::OpenedSession& opened, const client::Location& location, TimePoint deadline);
+  Result<View> ViewOf(const client::OpenedSession& opened, const client::Location& location,
+                      TimePoint deadline);
 
   std::shared_ptr<client::Core> core_;
   std::shared_ptr<void> held_;
@@ -51,7 +57,8 @@ class ClientImpl final : public Client {
 namespace client {
 
 // A client over channels that are there already: inside a process, or in tests.
-Result<std::unique_ptr<Client>> ConnectOver(const ClientOptions& options, std::vector<MetaRoute> routes,
+Result<std::unique_ptr<Client>> ConnectOver(const ClientOptions& options,
+                                            std::vector<MetaRoute> routes,
                                             std::shared_ptr<void> held = nullptr);
 
 // How Client::Connect serves "local://..." urls; set by mmc_embedded when it is linked.

@@ -3,9 +3,11 @@
 namespace mmc::client {
 
 Status CheckKey(std::string_view key) {
-  if (key.empty()) return Status(Code::kInvalidArgument, "the key is empty; a key has 1 to 2048 bytes");
+  if (key.empty())
+    return Status(Code::kInvalidArgument, "the key is empty; a key has 1 to 2048 bytes");
   if (key.size() > kMaxKeyBytes) {
-    return Status(Code::kTooLarge, "the key has " + std::to_string(key.size()) + " bytes; at most 2048");
+    return Status(Code::kTooLarge,
+                  "the key has " + std::to_string(key.size()) + " bytes; at most 2048");
   }
   return Status::Ok();
 }

@@ -1,9 +1,12 @@
 // What the parts of one client share, and the checks that every call makes first.
 //
-// Thread safety: all members are themselves safe from any thread. Ownership: shared by the client and its running calls.
+// Thread safety: all members are themselves safe from any thread. Ownership: shared by the client
+// and its running calls.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +18,9 @@
 #include "common/base/limits.h"
 
 namespace mmc::client {
+
+// Longer times make no difference, and would overflow as nanoseconds.
+inline constexpr std::chrono::milliseconds kLongestTime = std::chrono::hours(24 * 365);
 
 struct Counters {
   std::atomic<uint64_t> put_bytes{0}, get_bytes{0}, shm_bytes{0}, tcp_bytes{0};
@@ -28,7 +34,8 @@ struct Core {
   Counters counters;
 
   TimePoint DeadlineFor(std::chrono::milliseconds timeout) const {
-    return Clock::Real().Now() + (timeout.count() > 0 ? timeout : options.timeout);
+    return Clock::Real().Now() +
+           std::min(timeout.count() > 0 ? timeout : options.timeout, kLongestTime);
   }
 };
 
@@ -50,18 +57,21 @@ Status CheckKey(std::string_view key);
 // Errors: kTooLarge (over kMaxBatch).
 Status CheckBatch(size_t items);
 
-// The sum of the pieces. Errors: kInvalidArgument (none at all, one of size 0, a null one), kTooLarge (over
-// kMaxValueBytes). `BufferT` has data and size.
+// The sum of the pieces. Errors: kInvalidArgument (none at all, one of size 0, a null one),
+// kTooLarge (over kMaxValueBytes). `BufferT` has data and size.
 template <typename BufferT>
 Result<uint64_t> CheckBuffers(std::span<const BufferT> buffers) {
-  if (buffers.empty()) return Status(Code::kInvalidArgument, "no buffers: a value has at least 1 byte");
+  if (buffers.empty())
+    return Status(Code::kInvalidArgument, "no buffers: a value has at least 1 byte");
   uint64_t sum = 0;
   for (size_t i = 0; i < buffers.size(); ++i) {
     if (buffers[i].data == nullptr || buffers[i].size == 0) {
-      return Status(Code::kInvalidArgument, "buffer " + std::to_string(i) + " is null or of 0 bytes");
+      return Status(Code::kInvalidArgument,
+                    "buffer " + std::to_string(i) + " is null or of 0 bytes");
     }
     if (buffers[i].size > kMaxValueBytes - sum) {
-      return Status(Code::kTooLarge, "the buffers hold more than a value's " + FormatBytes(kMaxValueBytes));
+      return Status(Code::kTooLarge,
+                    "the buffers hold more than a value's " + FormatBytes(kMaxValueBytes));
     }
     sum += buffers[i].size;
   }

@@ -1,4 +1,5 @@
-// The nodes of the pool as the client knows them: how to reach each, which share this host. A snapshot by version.
+// The nodes of the pool as the client knows them: how to reach each, which share this host. A
+// snapshot by version.
 //
 // Thread safety: a Directory is immutable once built; it is shared by shared_ptr.
 #pragma once
@@ -49,6 +50,7 @@ struct Directory {
 };
 
 // `host_id` is this process's; an empty one matches no node.
-std::shared_ptr<const Directory> MakeDirectory(const proto::DirectoryReply& reply, const std::string& host_id);
+std::shared_ptr<const Directory> MakeDirectory(const proto::DirectoryReply& reply,
+                                               const std::string& host_id);
 
 }  // namespace mmc::client

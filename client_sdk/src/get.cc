@@ -10,8 +10,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A location that was just looked up may have no readable replica left because a node died: the meta service is asked
-// again this often before the value is given up.
+// A location that was just looked up may have no readable replica left because a node died: the
+// meta service is asked again this often before the value is given up.
 constexpr uint32_t kMaxLostRounds = 3;
 constexpr uint32_t kMaxStale = 5;
 // The least that must be left of a cached lease for a read to be started under it.
@@ -46,7 +46,8 @@ std::vector<GetResult> GetBatch::Run(std::span<const GetItem> items) {
   return std::move(results_);
 }
 
-std::vector<GetResult> GetBatch::Run(std::span<const std::string_view> keys, std::vector<std::string>* values) {
+std::vector<GetResult> GetBatch::Run(std::span<const std::string_view> keys,
+                                     std::vector<std::string>* values) {
   results_.resize(keys.size());
   reads_.resize(keys.size());
   values->resize(keys.size());
@@ -76,8 +77,9 @@ void GetBatch::RunAll() {
     std::erase_if(todo, [this](uint32_t i) { return reads_[i].location == nullptr; });
     todo = Transfer(*core_.session->current(), todo);
     if (todo.empty()) return;
-    const bool in_time = lost_rounds_ > lost_before ? core_.session->Pause(backoff.Next(), deadline_)
-                                                    : Now() < deadline_ && !core_.session->closed();
+    const bool in_time = lost_rounds_ > lost_before
+                             ? core_.session->Pause(backoff.Next(), deadline_)
+                             : Now() < deadline_ && !core_.session->closed();
     if (!in_time) {
       for (const uint32_t i : todo) Settle(i, reads_[i].last.Annotate("gave up at the deadline"));
       return;
@@ -96,8 +98,9 @@ bool GetBatch::Locate(const Reads& reads) {
     const auto opened = core_.session->current();
     const Status looked_up = Lookup(*opened, unknown);
     if (looked_up.ok()) return true;
-    const Status reopened = looked_up.code() == Code::kSessionLost ? core_.session->Reopen(*opened, deadline_)
-                                                                   : looked_up;
+    const Status reopened = looked_up.code() == Code::kSessionLost
+                                ? core_.session->Reopen(*opened, deadline_)
+                                : looked_up;
     if (reopened.ok()) continue;
     for (const uint32_t i : reads) Settle(i, reopened);
     return false;
@@ -125,15 +128,15 @@ Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
   request.set_lease_ms(static_cast<uint64_t>(lease_.count()));
   for (const uint32_t i : reads) proto::AppendKey(reads_[i].key, request.mutable_keys());
   proto::LookupReply reply;
-  // The lease counts from the arrival of the request at the service, which is after `asked`. A call that repeats
-  // itself inside only makes it arrive later.
+  // The lease counts from the arrival of the request at the service, which is after `asked`. A call
+  // that repeats itself inside only makes it arrive later.
   const TimePoint asked = Now();
   MMC_RETURN_IF_ERROR(core_.session->Call(proto::kLookup, request, &reply, deadline_));
   const int n = static_cast<int>(reads.size());
   if (reply.status_size() != n || reply.size_size() != n || reply.generation_size() != n) {
     return Status(Code::kMalformed, "reply to Lookup: not one status, size and generation per key");
   }
-  if (reply.directory_version() > core_.session->directory()->version) {
+  if (reply.directory_version() != core_.session->directory()->version) {
     MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
   }
   const TimePoint lease_end = asked + milliseconds(reply.lease_ms());
@@ -165,7 +168,8 @@ bool GetBatch::Fits(uint32_t i) {
   results_[i].size = size;
   Status status;
   if (size == 0 || size > kMaxValueBytes) {
-    status = Status(Code::kMalformed, "the meta service says the value has " + std::to_string(size) + " bytes");
+    status = Status(Code::kMalformed,
+                    "the meta service says the value has " + std::to_string(size) + " bytes");
   } else if (read.into != nullptr) {
     read.into->resize(size);
     read.string_buffer = {read.into->data(), size};
@@ -175,8 +179,9 @@ bool GetBatch::Fits(uint32_t i) {
     status = Status(Code::kOutOfRange, "offset " + std::to_string(read.offset) + " of a value of " +
                                            std::to_string(size) + " bytes");
   } else if (!read.allow_short && read.room != size) {
-    status = Status(Code::kSizeMismatch, "the buffers hold " + std::to_string(read.room) + " bytes, the value has " +
-                                             std::to_string(size) + "; allow_short reads a part");
+    status = Status(Code::kSizeMismatch, "the buffers hold " + std::to_string(read.room) +
+                                             " bytes, the value has " + std::to_string(size) +
+                                             "; allow_short reads a part");
   } else {
     read.length = std::min(read.room, size - read.offset);
   }
@@ -226,9 +231,10 @@ void GetBatch::Wave(const OpenedSession& opened, const Reads& wave, Reads* again
     }
     until = std::min(until, read.lease_end);
     const Replica& replica = read.location->replicas[static_cast<size_t>(chosen)];
-    builder.Add(replica.node, i, static_cast<uint32_t>(chosen), read.length, [&](std::vector<fabric::Op>* ops) {
-      AppendOps(*read.location, replica, read.offset, read.length, read.buffers, ops);
-    });
+    builder.Add(replica.node, i, static_cast<uint32_t>(chosen), read.length,
+                [&](std::vector<fabric::Op>* ops) {
+                  AppendOps(*read.location, replica, read.offset, read.length, read.buffers, ops);
+                });
   }
   if (builder.legs().empty()) return;
   Move(core_, opened, fabric::Direction::kRead, builder.legs(), until);
@@ -248,7 +254,8 @@ int GetBatch::Choose(const Read& read, const Directory& directory) const {
     if (Contains(read.bad_nodes, replicas[r].node)) continue;
     const DirectoryNode* node = directory.Find(replicas[r].node);
     int cost = 2;
-    if (node != nullptr) cost = (node->same_host ? 0 : 1) + (node->state == proto::NODE_SERVING ? 0 : 4);
+    if (node != nullptr)
+      cost = (node->same_host ? 0 : 1) + (node->state == proto::NODE_SERVING ? 0 : 4);
     if (cost < best_cost) {
       best = static_cast<int>(r);
       best_cost = cost;
@@ -257,8 +264,8 @@ int GetBatch::Choose(const Read& read, const Directory& directory) const {
   return best;
 }
 
-void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Part& part, const Ended& ended,
-                      Reads* again) {
+void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Part& part,
+                      const Ended& ended, Reads* again) {
   const uint32_t i = part.item;
   Read& read = reads_[i];
   const bool late = ended.at >= read.lease_end;
@@ -270,11 +277,13 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
   if (core_.cache != nullptr) core_.cache->Drop(read.key);
   const bool broken_off = part.status.code() == Code::kDeadline;
   if (broken_off && ended.until >= deadline_) return Settle(i, part.status);
-  // A read that was broken off at the end of its lease is tried at another replica when there is one: the node may hang.
+  // A read that was broken off at the end of its lease is tried at another replica when there is
+  // one: the node may hang.
   if (part.status.ok() || (broken_off && read.location->replicas.size() == 1)) {
     ++core_.counters.expired_reads;
     read.location = nullptr;
-    read.last = Status(Code::kLeaseExpired, "the read outlived its lease of " + std::to_string(lease_.count()) + " ms");
+    read.last = Status(Code::kLeaseExpired,
+                       "the read outlived its lease of " + std::to_string(lease_.count()) + " ms");
     lease_ = std::min<milliseconds>(std::max(lease_, milliseconds(1)) * 2, milliseconds(60'000));
     wave_bytes_ = std::max(wave_bytes_ / 2, 1_MiB);
     again->push_back(i);
@@ -290,20 +299,23 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
   OnBadNode(opened, node, i, part.status, again);
 }
 
-void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i, const Status& met, Reads* again) {
+void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i, const Status& met,
+                         Reads* again) {
   Read& read = reads_[i];
   if (node != UINT_MAX) {
     read.bad_nodes.push_back(node);
     const DirectoryNode* known = core_.session->directory()->Find(node);
-    read.last = met.Annotate("replica on node " + (known == nullptr ? std::to_string(node) : known->name));
+    read.last =
+        met.Annotate("replica on node " + (known == nullptr ? std::to_string(node) : known->name));
     if (met.code() != Code::kDeadline && !Contains(reported_nodes_, node)) {
       reported_nodes_.push_back(node);
       core_.session->ReportReplica(opened, node, met);
     }
   }
   const auto& replicas = read.location->replicas;
-  const bool another = std::any_of(replicas.begin(), replicas.end(),
-                                   [&](const Replica& r) { return !Contains(read.bad_nodes, r.node); });
+  const bool another = std::any_of(replicas.begin(), replicas.end(), [&](const Replica& r) {
+    return !Contains(read.bad_nodes, r.node);
+  });
   if (another) {
     ++core_.counters.failovers;
     again->push_back(i);
@@ -311,7 +323,8 @@ void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i,
   }
   if (++read.lost > kMaxLostRounds) {
     Settle(i, Status(Code::kReplicasLost, "none of " + std::to_string(replicas.size()) +
-                                              " replicas could be read; the last answered " + read.last.ToString()));
+                                              " replicas could be read; the last answered " +
+                                              read.last.ToString()));
     return;
   }
   ++lost_rounds_;

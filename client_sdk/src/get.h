@@ -1,8 +1,8 @@
-// The get flow of one batch: Lookup (or the location cache) -> one transfer per source node -> check of the leases,
-// with fail-over to other replicas and new lookups till the deadline.
+// The get flow of one batch: Lookup (or the location cache) -> one transfer per source node ->
+// check of the leases, with fail-over to other replicas and new lookups till the deadline.
 //
-// Thread safety: a GetBatch belongs to one thread. Ownership: keys, buffers and result strings are the caller's and
-// must outlive Run().
+// Thread safety: a GetBatch belongs to one thread. Ownership: keys, buffers and result strings are
+// the caller's and must outlive Run().
 #pragma once
 
 #include <memory>
@@ -21,8 +21,10 @@ class GetBatch {
 
   // Into the caller's buffers.
   std::vector<GetResult> Run(std::span<const GetItem> items);
-  // Whole values into strings of the values' sizes; values[i] is meaningful where the result's status is OK.
-  std::vector<GetResult> Run(std::span<const std::string_view> keys, std::vector<std::string>* values);
+  // Whole values into strings of the values' sizes; values[i] is meaningful where the result's
+  // status is OK.
+  std::vector<GetResult> Run(std::span<const std::string_view> keys,
+                             std::vector<std::string>* values);
 
  private:
   struct Read {
@@ -50,7 +52,8 @@ class GetBatch {
   bool Locate(const Reads& reads);
   void LocateInCache(const Reads& reads);
   Status Lookup(const OpenedSession& opened, const Reads& reads);
-  // Checks the size of a located value against the buffers; settles the read when they do not match.
+  // Checks the size of a located value against the buffers; settles the read when they do not
+  // match.
   bool Fits(uint32_t read);
   // Reads what is located, wave by wave; returns what has to be tried again.
   Reads Transfer(const OpenedSession& opened, const Reads& reads);
@@ -61,8 +64,10 @@ class GetBatch {
     TimePoint at;     // when the wave's transfers had ended
     TimePoint until;  // the deadline they ran under
   };
-  void OnPart(const OpenedSession& opened, uint32_t node, const Leg::Part& part, const Ended& ended, Reads* again);
-  void OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t read, const Status& met, Reads* again);
+  void OnPart(const OpenedSession& opened, uint32_t node, const Leg::Part& part, const Ended& ended,
+              Reads* again);
+  void OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t read, const Status& met,
+                 Reads* again);
   void Settle(uint32_t read, Status status);
 
   Core& core_;

@@ -1,8 +1,8 @@
-// Where a value lies: replicas and their extents, read from the packed columns of the meta service's replies, and
-// turned into the fabric's ops for a caller's scattered buffers.
+// Where a value lies: replicas and their extents, read from the packed columns of the meta
+// service's replies, and turned into the fabric's ops for a caller's scattered buffers.
 //
-// Thread safety: values and pure functions; a ReplicaReader belongs to one thread. Ownership: a Location is
-// self-contained; a ReplicaReader points into the message it reads.
+// Thread safety: values and pure functions; a ReplicaReader belongs to one thread. Ownership: a
+// Location is self-contained; a ReplicaReader points into the message it reads.
 #pragma once
 
 #include <algorithm>
@@ -44,8 +44,9 @@ class ReplicaReader {
  public:
   explicit ReplicaReader(const proto::ReplicaColumns& columns) : columns_(columns) {}
 
-  // The replicas of the next key, whose value has `size` bytes, into out->replicas and out->extents.
-  // Errors: kMalformed (the columns run out, or the extents do not sum up to the size).
+  // The replicas of the next key, whose value has `size` bytes, into out->replicas and
+  // out->extents. Errors: kMalformed (the columns run out, or the extents do not sum up to the
+  // size).
   Status Next(uint64_t size, Location* out);
 
  private:
@@ -57,8 +58,9 @@ class ReplicaReader {
   int extent_ = 0;
 };
 
-// Appends the ops that move bytes [offset, offset + length) of the value between a replica and `buffers`, in order.
-// REQUIRES: the range lies in the value; the buffers hold at least `length` bytes. `BufferT` has data and size.
+// Appends the ops that move bytes [offset, offset + length) of the value between a replica and
+// `buffers`, in order. REQUIRES: the range lies in the value; the buffers hold at least `length`
+// bytes. `BufferT` has data and size.
 template <typename BufferT>
 void AppendOps(const Location& location, const Replica& replica, uint64_t offset, uint64_t length,
                std::span<const BufferT> buffers, std::vector<fabric::Op>* ops) {

@@ -4,9 +4,11 @@
 
 namespace mmc::client {
 
-LocationCache::LocationCache(size_t max_keys) : max_per_shard_(std::max<size_t>(1, max_keys / kShards)) {}
+LocationCache::LocationCache(size_t max_keys)
+    : max_per_shard_(std::max<size_t>(1, max_keys / kShards)) {}
 
-std::optional<LocationCache::Hit> LocationCache::Find(std::string_view key, TimePoint now, Duration margin) {
+std::optional<LocationCache::Hit> LocationCache::Find(std::string_view key, TimePoint now,
+                                                      Duration margin) {
   Shard& s = shard(key);
   MutexLock lock(s.mutex);
   const auto it = s.by_key.find(key);
@@ -21,7 +23,8 @@ std::optional<LocationCache::Hit> LocationCache::Find(std::string_view key, Time
   return Hit{entry->location, entry->lease_end};
 }
 
-void LocationCache::Store(std::string_view key, std::shared_ptr<const Location> location, TimePoint lease_end) {
+void LocationCache::Store(std::string_view key, std::shared_ptr<const Location> location,
+                          TimePoint lease_end) {
   Shard& s = shard(key);
   MutexLock lock(s.mutex);
   if (const auto it = s.by_key.find(key); it != s.by_key.end()) {

@@ -18,8 +18,8 @@ class Latch {
     MutexLock lock(mutex_);
     if (--left_ == 0) zero_.NotifyAll();
   }
-  // Without a deadline of its own: each transfer has one and completes exactly once, and until then it may touch the
-  // caller's buffers.
+  // Without a deadline of its own: each transfer has one and completes exactly once, and until then
+  // it may touch the caller's buffers.
   void Wait() {
     MutexLock lock(mutex_);
     while (left_ > 0) zero_.Wait(mutex_);
@@ -55,17 +55,20 @@ void SubmitOthers(Direction direction, std::span<Run> runs, TimePoint deadline, 
   for (Run& run : runs) {
     if (run.link == nullptr) continue;
     latch->Expect();
-    const Status submitted = run.link->Submit(direction, run.leg->ops, deadline, [&run, latch](Status status) {
-      run.status = std::move(status);
-      latch->Done();
-    });
+    const Status submitted =
+        run.link->Submit(direction, run.leg->ops, deadline, [&run, latch](Status status) {
+          run.status = std::move(status);
+          latch->Done();
+        });
     run.submitted = submitted.ok();
-    if (!submitted.ok()) latch->Done();  // a full queue: it runs on this thread, after the first leg
+    if (!submitted.ok())
+      latch->Done();  // a full queue: it runs on this thread, after the first leg
   }
 }
 
 // The link broke under the transfer: the same again over a new one.
-void RepeatOnNewLink(Core& core, const OpenedSession& opened, Direction direction, Run& run, TimePoint deadline) {
+void RepeatOnNewLink(Core& core, const OpenedSession& opened, Direction direction, Run& run,
+                     TimePoint deadline) {
   if (Clock::Real().Now() >= deadline || core.session->closed()) return;
   auto link = core.session->LinkTo(opened, run.leg->node, deadline);
   if (!link.ok()) {
@@ -83,7 +86,8 @@ void RepeatPartByPart(Direction direction, Run& run, TimePoint deadline) {
   }
 }
 
-void Finish(Core& core, const OpenedSession& opened, Direction direction, Run& run, TimePoint deadline) {
+void Finish(Core& core, const OpenedSession& opened, Direction direction, Run& run,
+            TimePoint deadline) {
   if (run.link != nullptr && IsLostLink(run.status.code())) {
     RepeatOnNewLink(core, opened, direction, run, deadline);
   }
@@ -107,7 +111,8 @@ void Count(Core& core, Direction direction, const Run& run) {
 
 }  // namespace
 
-void Move(Core& core, const OpenedSession& opened, Direction direction, std::span<Leg> legs, TimePoint deadline) {
+void Move(Core& core, const OpenedSession& opened, Direction direction, std::span<Leg> legs,
+          TimePoint deadline) {
   std::vector<Run> runs;
   runs.reserve(legs.size());
   for (Leg& leg : legs) {
@@ -122,7 +127,8 @@ void Move(Core& core, const OpenedSession& opened, Direction direction, std::spa
   Latch latch;
   if (runs.size() > 1) SubmitOthers(direction, std::span(runs).subspan(1), deadline, &latch);
   for (Run& run : runs) {
-    if (run.link != nullptr && !run.submitted) run.status = run.link->Execute(direction, run.leg->ops, deadline);
+    if (run.link != nullptr && !run.submitted)
+      run.status = run.link->Execute(direction, run.leg->ops, deadline);
   }
   latch.Wait();
   for (Run& run : runs) {

@@ -1,4 +1,5 @@
-// Moves the bytes of one round of a call: all ops that go to one node are one transfer, the nodes run side by side.
+// Moves the bytes of one round of a call: all ops that go to one node are one transfer, the nodes
+// run side by side.
 //
 // Thread safety: a pure function of its arguments; concurrent rounds share only the links.
 #pragma once
@@ -10,8 +11,8 @@
 
 namespace mmc::client {
 
-// The ops of one round for one node. A part is what stands or falls together: one item of the caller's batch (get),
-// or one replica of one (put).
+// The ops of one round for one node. A part is what stands or falls together: one item of the
+// caller's batch (get), or one replica of one (put).
 struct Leg {
   struct Part {
     uint32_t item = 0;     // the caller's number
@@ -51,9 +52,10 @@ class LegBuilder {
   std::vector<Leg> legs_;
 };
 
-// Runs every leg: the first on this thread, the others on the fabric's. A link found dead is connected again once; a
-// transfer that the far side refused is repeated part by part, so that one bad part fails only itself.
-// On return each part has its status, and no buffer is touched any more (but see kUnconfirmed).
+// Runs every leg: the first on this thread, the others on the fabric's. A link found dead is
+// connected again once; a transfer that the far side refused is repeated part by part, so that one
+// bad part fails only itself. On return each part has its status, and no buffer is touched any more
+// (but see kUnconfirmed).
 void Move(Core& core, const OpenedSession& opened, fabric::Direction direction, std::span<Leg> legs,
           TimePoint deadline);
 

@@ -13,12 +13,14 @@ using std::chrono::milliseconds;
 constexpr uint64_t kLargestChunk = 256_MiB;
 constexpr uint64_t kSmallestChunk = 1_MiB;
 constexpr uint8_t kMaxFailedRounds = 3;
-// PutStart waits at the service for room or for another writer, until shortly before the deadline it is given.
+// PutStart waits at the service for room or for another writer, until shortly before the deadline
+// it is given.
 constexpr milliseconds kLongestWaitForRoom{5000};
 
 TimePoint Now() { return Clock::Real().Now(); }
 
-// How long one round's transfer may take: a hung node must not hold a put until the deadline of a long call.
+// How long one round's transfer may take: a hung node must not hold a put until the deadline of a
+// long call.
 Duration TransferTime(uint64_t bytes) {
   constexpr uint64_t kSlowestBytesPerSecond = 20_MiB;
   return std::chrono::seconds(10 + bytes / kSlowestBytesPerSecond);
@@ -26,9 +28,15 @@ Duration TransferTime(uint64_t bytes) {
 
 }  // namespace
 
-PutBatch::PutBatch(Core& core, std::span<const PutItem> items, const PutOptions& options, TimePoint deadline)
-    : core_(core), items_(items), options_(options), deadline_(deadline), statuses_(items.size()),
-      sizes_(items.size()), failed_rounds_(items.size()) {
+PutBatch::PutBatch(Core& core, std::span<const PutItem> items, const PutOptions& options,
+                   TimePoint deadline)
+    : core_(core),
+      items_(items),
+      options_(options),
+      deadline_(deadline),
+      statuses_(items.size()),
+      sizes_(items.size()),
+      failed_rounds_(items.size()) {
   const Duration left = deadline - Now();
   last_start_ = deadline - std::min<Duration>(left / 8, std::chrono::seconds(1));
 }
@@ -74,8 +82,9 @@ std::vector<PutBatch::Items> PutBatch::MakeChunks(const Items& items) {
 }
 
 void PutBatch::TimeIsUp(std::span<const Items> not_started, const std::vector<Items>& left) {
-  const Status why = left.empty() ? Status(Code::kDeadline, "the call's time was over before this item's turn")
-                                  : statuses_[left.back().front()];
+  const Status why =
+      left.empty() ? Status(Code::kDeadline, "the call's time was over before this item's turn")
+                   : statuses_[left.back().front()];
   for (const Items& items : not_started) {
     for (const uint32_t item : items) {
       if (statuses_[item].ok()) Settle(item, why);  // else it had its turn in the round before
@@ -86,7 +95,8 @@ void PutBatch::TimeIsUp(std::span<const Items> not_started, const std::vector<It
 PutBatch::Items PutBatch::Validate() {
   Status all = CheckBatch(items_.size());
   if (all.ok() && (options_.replicas < 1 || options_.replicas > kMaxReplicas)) {
-    all = Status(Code::kInvalidArgument, std::to_string(options_.replicas) + " replicas; 1 to 8 are possible");
+    all = Status(Code::kInvalidArgument,
+                 std::to_string(options_.replicas) + " replicas; 1 to 8 are possible");
   }
   Items todo;
   if (!all.ok()) {
@@ -119,9 +129,10 @@ PutBatch::Items PutBatch::Validate() {
 
 void PutBatch::SettleDuplicates() {
   for (const auto& [later, first] : twice_) {
-    Settle(later, statuses_[first].ok()
-                      ? Status(Code::kExists, "the key is in this batch twice; its first value was put")
-                      : statuses_[first]);
+    Settle(later,
+           statuses_[first].ok()
+               ? Status(Code::kExists, "the key is in this batch twice; its first value was put")
+               : statuses_[first]);
   }
 }
 
@@ -140,10 +151,12 @@ PutBatch::Items PutBatch::Round(const Items& items, Duration wait) {
   if (!started.ok()) {
     for (const uint32_t item : items) Settle(item, started);
     if (started.recovery() == Recovery::kBackoff) return items;
-    if (started.code() != Code::kSessionLost && started.recovery() != Recovery::kAskOutcome) return {};
+    if (started.code() != Code::kSessionLost && started.recovery() != Recovery::kAskOutcome)
+      return {};
     // A lost answer may have carried grants that nobody knows now. They end with the session.
-    const Status renewed = started.code() == Code::kSessionLost ? core_.session->Reopen(*opened, deadline_)
-                                                                : core_.session->Abandon(*opened, deadline_);
+    const Status renewed = started.code() == Code::kSessionLost
+                               ? core_.session->Reopen(*opened, deadline_)
+                               : core_.session->Abandon(*opened, deadline_);
     return renewed.ok() ? items : Items();
   }
   if (granted.empty()) return again;
@@ -153,8 +166,8 @@ PutBatch::Items PutBatch::Round(const Items& items, Duration wait) {
   return again;
 }
 
-Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration wait, std::vector<Granted>* granted,
-                       Items* again) {
+Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration wait,
+                       std::vector<Granted>* granted, Items* again) {
   proto::PutStartRequest request;
   request.set_session(opened.id);
   for (const uint32_t item : items) {
@@ -167,17 +180,19 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration
     MMC_ASSIGN_OR_RETURN(const auto directory, core_.session->DirectoryAt(0, deadline_));
     for (const std::string& name : options_.preferred_nodes) {
       const DirectoryNode* node = directory->FindByName(name);
-      if (node != nullptr) request.add_preferred_nodes(node->id);  // a hint: an unknown node is none
+      if (node != nullptr)
+        request.add_preferred_nodes(node->id);  // a hint: an unknown node is none
     }
   }
   proto::PutStartReply reply;
   const TimePoint answer_by = Now() + std::min<Duration>(wait, kLongestWaitForRoom);
   MMC_RETURN_IF_ERROR(
       core_.session->Call(proto::kPutStart, request, &reply, answer_by, OnLostAnswer::kReport));
-  if (reply.status_size() != static_cast<int>(items.size()) || reply.grant_size() != reply.status_size()) {
+  if (reply.status_size() != static_cast<int>(items.size()) ||
+      reply.grant_size() != reply.status_size()) {
     return Status(Code::kMalformed, "reply to PutStart: not one status and grant per key");
   }
-  if (reply.directory_version() > core_.session->directory()->version) {
+  if (reply.directory_version() != core_.session->directory()->version) {
     MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
   }
   ReplicaReader reader(reply.replicas());
@@ -230,7 +245,8 @@ void PutBatch::Transfer(const OpenedSession& opened, std::vector<Granted>& grant
       });
     }
   }
-  Move(core_, opened, fabric::Direction::kWrite, builder.legs(), std::min(deadline_, Now() + TransferTime(bytes)));
+  Move(core_, opened, fabric::Direction::kWrite, builder.legs(),
+       std::min(deadline_, Now() + TransferTime(bytes)));
   for (const Leg& leg : builder.legs()) {
     Status reported;
     for (const Leg::Part& part : leg.parts) {
@@ -256,11 +272,19 @@ void PutBatch::Finish(const OpenedSession& opened, std::vector<Granted>& granted
     (g.unconfirmed ? unconfirmed : none ? refused : written).push_back(&g);
   }
   Commit(opened, std::move(written), again);
-  Abort(opened, refused, false);
-  for (const Granted* g : refused) SettleOrRepeat(g->item, g->failure, again);
+  if (Abort(opened, refused, false).code() == Code::kSessionLost) {
+    // The nodes may have refused only because the session is over and fenced there.
+    const bool reopened = core_.session->Reopen(opened, deadline_).ok();
+    for (const Granted* g : refused) {
+      Settle(g->item, g->failure);
+      if (reopened) again->push_back(g->item);
+    }
+  } else {
+    for (const Granted* g : refused) SettleOrRepeat(g->item, g->failure, again);
+  }
   if (unconfirmed.empty()) return;
   // This ends the session, whose links the service then fences; so it comes last.
-  Abort(opened, unconfirmed, true);
+  (void)Abort(opened, unconfirmed, true);
   for (const Granted* g : unconfirmed) SettleOrRepeat(g->item, g->failure, again);
   const Status ignored = core_.session->Reopen(opened, deadline_);  // the next call finds out too
   (void)ignored;
@@ -276,7 +300,8 @@ void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants,
       request.add_failed_replicas(g->failed_replicas);
     }
     proto::PutCommitReply reply;
-    Status called = core_.session->Call(proto::kPutCommit, request, &reply, deadline_, OnLostAnswer::kReport);
+    Status called =
+        core_.session->Call(proto::kPutCommit, request, &reply, deadline_, OnLostAnswer::kReport);
     if (called.ok() && reply.status_size() != static_cast<int>(grants.size())) {
       called = Status(Code::kMalformed, "reply to PutCommit: not one status per grant");
     }
@@ -284,17 +309,21 @@ void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants,
     std::vector<Granted*> later;
     for (size_t i = 0; i < grants.size(); ++i) {
       const Code code = CodeFromWire(reply.status(static_cast<int>(i)));
-      Settle(grants[i]->item, code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code))));
+      Settle(grants[i]->item,
+             code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code))));
       // The grant stays: the same commit again, later.
       if (RecoveryOf(code) == Recovery::kBackoff) later.push_back(grants[i]);
     }
     grants = std::move(later);
-    if (!grants.empty() && !core_.session->Pause(backoff.Next(), deadline_)) return Abort(opened, grants, false);
+    if (!grants.empty() && !core_.session->Pause(backoff.Next(), deadline_)) {
+      (void)Abort(opened, grants, false);
+      return;
+    }
   }
 }
 
-void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants, const Status& called,
-                            Items* again) {
+void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants,
+                            const Status& called, Items* again) {
   const bool lost = called.code() == Code::kSessionLost;
   // With the session the grants are gone: nothing was stored, and the buffers are still at hand.
   const Status reopened = lost ? core_.session->Reopen(opened, deadline_) : Status::Ok();
@@ -310,7 +339,8 @@ void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Grant
   }
 }
 
-Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted, const Status& lost) {
+Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
+                            const Status& lost) {
   // A question about one key is small; it gets a little time of its own when the call's is over.
   const TimePoint ask_by = std::max(deadline_, Now() + milliseconds(500));
   for (int attempt = 0; attempt < 2; ++attempt) {
@@ -318,37 +348,41 @@ Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
     proto::AppendKey(items_[granted.item].key, ask.mutable_keys());
     proto::StatReply answer;
     const Status asked = core_.session->Call(proto::kStat, ask, &answer, ask_by);
-    if (!asked.ok() || answer.status_size() != 1) return lost.Annotate("the outcome of the commit is not known");
+    if (!asked.ok() || answer.status_size() != 1)
+      return lost.Annotate("the outcome of the commit is not known");
     if (CodeFromWire(answer.status(0)) == Code::kOk) {
       // While the session lived nobody else could commit this key.
       if (core_.session->current()->id == opened.id) return Status::Ok();
-      return Status(Code::kExists, "the key is committed, perhaps by another writer: the answer was lost");
+      return Status(Code::kExists,
+                    "the key is committed, perhaps by another writer: the answer was lost");
     }
     if (attempt > 0) break;
-    // Not committed (yet). The same commit again: it is refused when the grant is gone, and then asked about once more,
-    // because the first one may have been applied between the question and this.
+    // Not committed (yet). The same commit again: it is refused when the grant is gone, and then
+    // asked about once more, because the first one may have been applied between the question and
+    // this.
     proto::PutCommitRequest request;
     request.set_session(opened.id);
     request.add_grant(granted.grant);
     request.add_failed_replicas(granted.failed_replicas);
     proto::PutCommitReply reply;
-    const Status called = core_.session->Call(proto::kPutCommit, request, &reply, ask_by, OnLostAnswer::kReport);
-    if (called.ok() && reply.status_size() == 1 && CodeFromWire(reply.status(0)) == Code::kOk) return Status::Ok();
+    const Status called =
+        core_.session->Call(proto::kPutCommit, request, &reply, ask_by, OnLostAnswer::kReport);
+    if (called.ok() && reply.status_size() == 1 && CodeFromWire(reply.status(0)) == Code::kOk)
+      return Status::Ok();
   }
   return Status(Code::kGrantLost, "the answer to the commit was lost, and the value is not there");
 }
 
-void PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed) {
-  if (failed.empty()) return;
+Status PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed,
+                       bool unconfirmed) {
+  if (failed.empty()) return Status::Ok();
   proto::PutAbortRequest request;
   request.set_session(opened.id);
   request.set_unconfirmed(unconfirmed);
   for (const Granted* g : failed) request.add_grant(g->grant);
   proto::PutAbortReply reply;
-  // When this does not get through, the grants end with the session.
-  const Status ignored =
-      core_.session->Call(proto::kPutAbort, request, &reply, std::max(deadline_, Now() + milliseconds(500)));
-  (void)ignored;
+  return core_.session->Call(proto::kPutAbort, request, &reply,
+                             std::max(deadline_, Now() + milliseconds(500)));
 }
 
 }  // namespace mmc::client

@@ -1,7 +1,8 @@
-// The put flow of one batch: PutStart -> one transfer per node -> PutCommit, in chunks, with retries till the deadline.
+// The put flow of one batch: PutStart -> one transfer per node -> PutCommit, in chunks, with
+// retries till the deadline.
 //
-// Thread safety: a PutBatch belongs to one thread. Ownership: the items and their buffers are the caller's and must
-// outlive Run().
+// Thread safety: a PutBatch belongs to one thread. Ownership: the items and their buffers are the
+// caller's and must outlive Run().
 #pragma once
 
 #include <span>
@@ -14,7 +15,8 @@ namespace mmc::client {
 
 class PutBatch {
  public:
-  PutBatch(Core& core, std::span<const PutItem> items, const PutOptions& options, TimePoint deadline);
+  PutBatch(Core& core, std::span<const PutItem> items, const PutOptions& options,
+           TimePoint deadline);
 
   // One status per item, see Client::Put.
   std::vector<Status> Run();
@@ -35,23 +37,26 @@ class PutBatch {
   Items Validate();
   // Copies the outcome of a key's first occurrence to the later ones of the batch.
   void SettleDuplicates();
-  // Bytes put before they are committed: an eighth of the pool, so that a batch greater than the free space proceeds
-  // by evicting what it wrote before, within limits that keep a round trip small beside the transfer.
+  // Bytes put before they are committed: an eighth of the pool, so that a batch greater than the
+  // free space proceeds by evicting what it wrote before, within limits that keep a round trip
+  // small beside the transfer.
   uint64_t ChunkBytes();
   std::vector<Items> MakeChunks(const Items& items);
   // For chunks whose turn does not come any more.
   void TimeIsUp(std::span<const Items> not_started, const std::vector<Items>& left);
-  // One round for these, of which PutStart may take `wait`; returns those to try again. Their statuses hold why.
+  // One round for these, of which PutStart may take `wait`; returns those to try again. Their
+  // statuses hold why.
   Items Round(const Items& items, Duration wait);
-  Status Start(const OpenedSession& opened, const Items& items, Duration wait, std::vector<Granted>* granted,
-               Items* again);
+  Status Start(const OpenedSession& opened, const Items& items, Duration wait,
+               std::vector<Granted>* granted, Items* again);
   void Transfer(const OpenedSession& opened, std::vector<Granted>& granted);
   // Commits what was written at least once, gives back the rest.
   void Finish(const OpenedSession& opened, std::vector<Granted>& granted, Items* again);
   void Commit(const OpenedSession& opened, std::vector<Granted*> grants, Items* again);
-  void CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants, const Status& called,
-                    Items* again);
-  void Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed);
+  void CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants,
+                    const Status& called, Items* again);
+  // Gives grants back. When this does not get through, they end with the session.
+  Status Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed);
   // What became of a commit whose answer was lost.
   Status AskOutcome(const OpenedSession& opened, const Granted& granted, const Status& lost);
   void Settle(uint32_t item, Status status) { statuses_[item] = std::move(status); }
@@ -62,10 +67,11 @@ class PutBatch {
   const std::span<const PutItem> items_;
   const PutOptions& options_;
   const TimePoint deadline_;
-  TimePoint last_start_;  // no new round after this: the rest of the time is for its transfer and its answer
+  TimePoint last_start_;  // no new round after this: the rest of the time is for its transfer and
+                          // its answer
   std::vector<Status> statuses_;
   std::vector<uint64_t> sizes_;
-  std::vector<uint8_t> failed_rounds_;             // rounds in which every replica of the item failed
+  std::vector<uint8_t> failed_rounds_;  // rounds in which every replica of the item failed
   std::vector<std::pair<uint32_t, uint32_t>> twice_;  // {later item, first item of the same key}
 };
 

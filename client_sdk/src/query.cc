@@ -19,8 +19,8 @@ Status EncodeAll(std::span<const std::string_view> keys, proto::KeyList* out) {
 }
 
 // The good keys for a call with a status per key; the wrong ones have theirs afterwards.
-std::vector<uint32_t> EncodeGood(std::span<const std::string_view> keys, std::vector<Status>* statuses,
-                                 proto::KeyList* out) {
+std::vector<uint32_t> EncodeGood(std::span<const std::string_view> keys,
+                                 std::vector<Status>* statuses, proto::KeyList* out) {
   std::vector<uint32_t> good;
   statuses->resize(keys.size());
   for (uint32_t i = 0; i < keys.size(); ++i) {
@@ -39,20 +39,29 @@ Status StatusOf(uint32_t wire) {
 
 const char* StateName(proto::NodeState state) {
   switch (state) {
-    case proto::NODE_SERVING: return "serving";
-    case proto::NODE_SUSPECT: return "suspect";
-    case proto::NODE_DEAD: return "dead";
-    case proto::NODE_LEAVING: return "leaving";
-    default: return "unknown";
+    case proto::NODE_SERVING:
+      return "serving";
+    case proto::NODE_SUSPECT:
+      return "suspect";
+    case proto::NODE_DEAD:
+      return "dead";
+    case proto::NODE_LEAVING:
+      return "leaving";
+    default:
+      return "unknown";
   }
 }
 
 const char* MediumName(proto::Medium medium) {
   switch (medium) {
-    case proto::MEDIUM_DRAM: return "dram";
-    case proto::MEDIUM_HBM: return "hbm";
-    case proto::MEDIUM_SSD: return "ssd";
-    default: return "unknown";
+    case proto::MEDIUM_DRAM:
+      return "dram";
+    case proto::MEDIUM_HBM:
+      return "hbm";
+    case proto::MEDIUM_SSD:
+      return "ssd";
+    default:
+      return "unknown";
   }
 }
 
@@ -90,7 +99,8 @@ Result<std::vector<uint8_t>> ClientImpl::Exists(std::span<const std::string_view
   proto::ExistsRequest request;
   MMC_RETURN_IF_ERROR(EncodeAll(keys, request.mutable_keys()));
   proto::ExistsReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kExists, request, &reply, core_->DeadlineFor({})));
+  MMC_RETURN_IF_ERROR(
+      core_->session->Call(proto::kExists, request, &reply, core_->DeadlineFor({})));
   if (reply.present().size() != keys.size()) {
     return Status(Code::kMalformed, "reply to Exists: not one answer per key");
   }
@@ -103,9 +113,11 @@ Result<uint32_t> ClientImpl::Prefix(std::span<const std::string_view> keys) {
   proto::LookupPrefixRequest request;
   MMC_RETURN_IF_ERROR(EncodeAll(keys, request.mutable_keys()));
   proto::LookupPrefixReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kLookupPrefix, request, &reply, core_->DeadlineFor({})));
+  MMC_RETURN_IF_ERROR(
+      core_->session->Call(proto::kLookupPrefix, request, &reply, core_->DeadlineFor({})));
   if (reply.present() > keys.size()) {
-    return Status(Code::kMalformed, "reply to LookupPrefix: more keys are present than were asked for");
+    return Status(Code::kMalformed,
+                  "reply to LookupPrefix: more keys are present than were asked for");
   }
   return reply.present();
 }
@@ -141,7 +153,8 @@ Result<std::vector<ObjectInfo>> ClientImpl::Stat(std::span<const std::string_vie
     info.pins = reply.pins(at);
     for (const client::Replica& replica : location.replicas) {
       if (directory->Find(replica.node) == nullptr) {
-        MMC_ASSIGN_OR_RETURN(directory, core_->session->DirectoryAt(directory->version + 1, deadline));
+        MMC_ASSIGN_OR_RETURN(directory,
+                             core_->session->DirectoryAt(directory->version + 1, deadline));
       }
       info.replicas.push_back(ReplicaInfoOf(location, replica, *directory));
     }
@@ -164,20 +177,22 @@ Result<std::vector<Status>> ClientImpl::Remove(std::span<const std::string_view>
   if (reply.status_size() != static_cast<int>(good.size())) {
     return Status(Code::kMalformed, "reply to Remove: not one status per key");
   }
-  for (size_t at = 0; at < good.size(); ++at) statuses[good[at]] = StatusOf(reply.status(static_cast<int>(at)));
+  for (size_t at = 0; at < good.size(); ++at)
+    statuses[good[at]] = StatusOf(reply.status(static_cast<int>(at)));
   return statuses;
 }
 
 Result<uint64_t> ClientImpl::RemoveByPrefix(std::string_view prefix) {
   if (prefix.empty()) {
-    return Status(Code::kInvalidArgument, "the prefix is empty: that would remove everything; RemoveAll does that");
+    return Status(Code::kInvalidArgument,
+                  "the prefix is empty: that would remove everything; RemoveAll does that");
   }
   if (core_->cache != nullptr) core_->cache->Clear();
   proto::RemoveByPrefixRequest request;
   request.set_prefix(std::string(prefix));
   proto::RemoveManyReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kRemoveByPrefix, request, &reply, core_->DeadlineFor({}),
-                                           client::OnLostAnswer::kReport));
+  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kRemoveByPrefix, request, &reply,
+                                           core_->DeadlineFor({}), client::OnLostAnswer::kReport));
   return reply.removed();
 }
 
@@ -189,7 +204,8 @@ Result<uint64_t> ClientImpl::RemoveAll() {
   return reply.removed();
 }
 
-Result<ListPage> ClientImpl::List(std::string_view prefix, std::string_view page_token, uint32_t limit) {
+Result<ListPage> ClientImpl::List(std::string_view prefix, std::string_view page_token,
+                                  uint32_t limit) {
   proto::ListRequest request;
   request.set_prefix(std::string(prefix));
   request.set_page_token(std::string(page_token));
@@ -209,8 +225,8 @@ Result<ListPage> ClientImpl::List(std::string_view prefix, std::string_view page
 
 Result<ClusterStatus> ClientImpl::Cluster() {
   proto::ClusterStatusReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply,
-                                           core_->DeadlineFor({})));
+  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kClusterStatus, proto::ClusterStatusRequest(),
+                                           &reply, core_->DeadlineFor({})));
   ClusterStatus out;
   out.version = reply.version();
   out.term = reply.term();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/base/limits.h"
+#include "common/base/thread.h"
 #include "proto/key_list.h"
 
 namespace mmc::client {
@@ -39,12 +40,13 @@ Session::Session(const ClientOptions& options, std::vector<MetaRoute> routes)
 
 Session::~Session() { Close(Now()); }
 
-Result<std::shared_ptr<Session>> Session::Open(const ClientOptions& options, std::vector<MetaRoute> routes) {
+Result<std::shared_ptr<Session>> Session::Open(const ClientOptions& options,
+                                               std::vector<MetaRoute> routes) {
   std::shared_ptr<Session> session(new Session(options, std::move(routes)));
   const bool one_round = options.connect_retry.count() == 0;
   const TimePoint deadline = Now() + (one_round ? options.timeout : options.connect_retry);
   MMC_RETURN_IF_ERROR(session->OpenOnce(deadline, one_round));
-  session->thread_ = std::thread([raw = session.get()] { raw->Run(); });
+  session->thread_ = StartThread([raw = session.get()] { raw->Run(); });
   return session;
 }
 
@@ -92,8 +94,10 @@ Status Session::TryRoutes(const proto::OpenSessionRequest& request, proto::OpenS
                                  "; is it running, and is the url right?");
 }
 
-Status Session::CallRaw(uint16_t method, const char* name, const google::protobuf::MessageLite& request,
-                        google::protobuf::MessageLite* reply, TimePoint deadline, OnLostAnswer on_lost) {
+Status Session::CallRaw(uint16_t method, const char* name,
+                        const google::protobuf::MessageLite& request,
+                        google::protobuf::MessageLite* reply, TimePoint deadline,
+                        OnLostAnswer on_lost) {
   milliseconds pause = kFirstPause;
   while (true) {
     if (closed()) return Status(Code::kClosed, "the client is closed");
@@ -115,7 +119,8 @@ Status Session::CallRaw(uint16_t method, const char* name, const google::protobu
         break;
       }
       case Recovery::kBackoff:
-        // No space, another writer: about the keys, not the service. The caller knows how long it makes sense to wait.
+        // No space, another writer: about the keys, not the service. The caller knows how long it
+        // makes sense to wait.
         if (status.code() >= Code::kExists) return named;
         break;
     }
@@ -145,13 +150,15 @@ Status Session::Abandon(const OpenedSession& opened, TimePoint deadline) {
   proto::CloseSessionRequest request;
   request.set_session(opened.id);
   routes_[route_.load()].channel->CallAsync<proto::CloseSessionRequest, proto::Empty>(
-      proto::kCloseSession, request, Now() + kNoticeTime, [](Status, std::shared_ptr<proto::Empty>) {});
+      proto::kCloseSession, request, Now() + kNoticeTime,
+      [](Status, std::shared_ptr<proto::Empty>) {});
   return Reopen(opened, deadline);
 }
 
-Result<std::shared_ptr<const Directory>> Session::DirectoryAt(uint64_t version, TimePoint deadline) {
+Result<std::shared_ptr<const Directory>> Session::DirectoryAt(uint64_t version,
+                                                              TimePoint deadline) {
   std::shared_ptr<const Directory> before = directory();
-  if (before->version >= version && before->version != 0) return before;
+  if (before->version != 0 && (version == 0 || before->version == version)) return before;
   proto::DirectoryReply reply;
   MMC_RETURN_IF_ERROR(Call(proto::kDirectory, proto::DirectoryRequest(), &reply, deadline));
   std::shared_ptr<const Directory> after = MakeDirectory(reply, host_id_);
@@ -163,7 +170,8 @@ Result<std::shared_ptr<const Directory>> Session::DirectoryAt(uint64_t version, 
   }
   for (const auto& [id, node] : before->nodes) {
     const DirectoryNode* now = after->Find(id);
-    if (now == nullptr || now->peer != node.peer || now->state == proto::NODE_DEAD) fabric->Forget(node.peer);
+    if (now == nullptr || now->peer != node.peer || now->state == proto::NODE_DEAD)
+      fabric->Forget(node.peer);
   }
   return after;
 }
@@ -177,7 +185,8 @@ Result<std::shared_ptr<fabric::Link>> Session::LinkTo(const OpenedSession& opene
     found = nodes->Find(node);
   }
   if (found == nullptr) {
-    return Status(Code::kStaleNode, "node " + std::to_string(node) + " is not in the meta service's directory");
+    return Status(Code::kStaleNode,
+                  "node " + std::to_string(node) + " is not in the meta service's directory");
   }
   auto link = opened.fabric->LinkTo(found->peer, found->endpoints, found->same_host,
                                     std::min(deadline, Now() + kConnectTime));
@@ -192,7 +201,8 @@ void Session::ReportReplica(const OpenedSession& opened, uint32_t node, const St
   request.set_node(node);
   request.set_status(static_cast<uint32_t>(met.code()));
   routes_[route_.load()].channel->CallAsync<proto::ReportReplicaRequest, proto::Empty>(
-      proto::kReportReplica, request, Now() + kNoticeTime, [](Status, std::shared_ptr<proto::Empty>) {});
+      proto::kReportReplica, request, Now() + kNoticeTime,
+      [](Status, std::shared_ptr<proto::Empty>) {});
 }
 
 void Session::Unpin(uint64_t session, std::string key, uint64_t generation) {
@@ -263,12 +273,14 @@ void Session::FlushUnpins(TimePoint deadline) {
     request.add_generation(u.generation);
   }
   proto::UnpinReply reply;
-  // An unpin that was applied though its answer got lost must not be repeated: it would end a later pin.
+  // An unpin that was applied though its answer got lost must not be repeated: it would end a later
+  // pin.
   const Status status = Call(proto::kUnpin, request, &reply, deadline, OnLostAnswer::kReport);
   if (status.code() == Code::kSessionLost) return ReopenInBackground(*opened);
   if (status.recovery() != Recovery::kReconnect && status.recovery() != Recovery::kBackoff) return;
   MutexLock lock(mutex_);
-  unpins_.insert(unpins_.end(), std::make_move_iterator(batch.begin()), std::make_move_iterator(batch.end()));
+  unpins_.insert(unpins_.end(), std::make_move_iterator(batch.begin()),
+                 std::make_move_iterator(batch.end()));
 }
 
 void Session::Close(TimePoint deadline) {
@@ -284,8 +296,10 @@ void Session::Close(TimePoint deadline) {
     proto::CloseSessionRequest request;
     request.set_session(opened->id);
     proto::Empty reply;
-    // Pins end with the session. One attempt: a service that is away ends the session when it expires.
-    Status ignored = routes_[route_.load()].channel->Call(proto::kCloseSession, request, &reply, deadline);
+    // Pins end with the session. One attempt: a service that is away ends the session when it
+    // expires.
+    Status ignored =
+        routes_[route_.load()].channel->Call(proto::kCloseSession, request, &reply, deadline);
     (void)ignored;
     opened->fabric->Close();
   }

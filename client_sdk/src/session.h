@@ -1,8 +1,9 @@
-// The client's side of its session: calls to the meta service (several URLs in turn), the session's id and the links
-// that carry it, heartbeats, the directory of nodes, and the unpins that destroyed views leave behind.
+// The client's side of its session: calls to the meta service (several URLs in turn), the session's
+// id and the links that carry it, heartbeats, the directory of nodes, and the unpins that destroyed
+// views leave behind.
 //
-// Thread safety: all methods from any thread. Ownership: shared by the client and its views; Close() ends the
-// session, its thread and its channels, after which every call answers kClosed.
+// Thread safety: all methods from any thread. Ownership: shared by the client and its views;
+// Close() ends the session, its thread and its channels, after which every call answers kClosed.
 #pragma once
 
 #include <atomic>
@@ -28,8 +29,8 @@ struct MetaRoute {
   std::shared_ptr<rpc::Channel> channel;
 };
 
-// One opened session and the links that carry its id. A grant is used only with the links of its own session, so
-// that fencing that session stops every write made under the grant.
+// One opened session and the links that carry its id. A grant is used only with the links of its
+// own session, so that fencing that session stops every write made under the grant.
 struct OpenedSession {
   uint64_t id = 0;
   std::chrono::milliseconds heartbeat{1000};
@@ -46,40 +47,49 @@ enum class OnLostAnswer : uint8_t {
 
 class Session {
  public:
-  // Reaches one of the routes (tried in turn for options.connect_retry, at least once each) and opens a session.
-  // Errors: kUnavailable with every URL and what it answered, kDeadline.
-  static Result<std::shared_ptr<Session>> Open(const ClientOptions& options, std::vector<MetaRoute> routes);
+  // Reaches one of the routes (tried in turn for options.connect_retry, at least once each) and
+  // opens a session. Errors: kUnavailable with every URL and what it answered, kDeadline.
+  static Result<std::shared_ptr<Session>> Open(const ClientOptions& options,
+                                               std::vector<MetaRoute> routes);
   ~Session();
 
-  // Calls the meta service. What the recovery of a code says is done here, with growing pauses until the deadline:
-  // the next URL for kUnavailable, kNotLeader, kShuttingDown; again later for kQueueFull, kRecovering.
-  // kSessionLost is returned: what to do with the session's grants and pins is up to the caller (then Reopen).
+  // Calls the meta service. What the recovery of a code says is done here, with growing pauses
+  // until the deadline: the next URL for kUnavailable, kNotLeader, kShuttingDown; again later for
+  // kQueueFull, kRecovering. kSessionLost is returned: what to do with the session's grants and
+  // pins is up to the caller (then Reopen).
   template <typename Req, typename Rep>
-  Status Call(const rpc::Method<Req, Rep>& method, const Req& request, Rep* reply, TimePoint deadline,
-              OnLostAnswer on_lost = OnLostAnswer::kRepeat) {
+  Status Call(const rpc::Method<Req, Rep>& method, const Req& request, Rep* reply,
+              TimePoint deadline, OnLostAnswer on_lost = OnLostAnswer::kRepeat) {
     return CallRaw(method.id, method.name, request, reply, deadline, on_lost);
   }
 
   std::shared_ptr<const OpenedSession> current() const;
-  // Opens a new session unless somebody has since `lost`; old links and the directory are left behind.
+  // Opens a new session unless somebody has since `lost`; old links and the directory are left
+  // behind.
   Status Reopen(const OpenedSession& lost, TimePoint deadline);
 
-  // Ends a session that may hold grants nobody knows of (the answer that carried them was lost), and opens a new one.
+  // Ends a session that may hold grants nobody knows of (the answer that carried them was lost),
+  // and opens a new one.
   Status Abandon(const OpenedSession& opened, TimePoint deadline);
 
-  // The directory, asked for again when the cached one is older than `version`.
+  // The directory, asked for again when the cached one is not of `version`; 0: any will do. (A new
+  // meta service counts from the start, so another version is not always a greater one.)
   Result<std::shared_ptr<const Directory>> DirectoryAt(uint64_t version, TimePoint deadline);
   std::shared_ptr<const Directory> directory() const;
 
-  // The link of `opened` to a node; connecting takes at most kConnectTime. Errors: kPeerUnreachable, kStaleNode.
-  Result<std::shared_ptr<fabric::Link>> LinkTo(const OpenedSession& opened, uint32_t node, TimePoint deadline);
+  // The link of `opened` to a node; connecting takes at most kConnectTime. Errors:
+  // kPeerUnreachable, kStaleNode.
+  Result<std::shared_ptr<fabric::Link>> LinkTo(const OpenedSession& opened, uint32_t node,
+                                               TimePoint deadline);
 
   // Tells the meta service that a node could not be read or written. Does not wait.
   void ReportReplica(const OpenedSession& opened, uint32_t node, const Status& met);
-  // Ends one pin, soon, on the session's own thread; repeated until the service has answered. Never blocks.
+  // Ends one pin, soon, on the session's own thread; repeated until the service has answered. Never
+  // blocks.
   void Unpin(uint64_t session, std::string key, uint64_t generation);
 
-  // Waits `pause`. False when the session is closed or the deadline would pass first; then it has not waited.
+  // Waits `pause`. False when the session is closed or the deadline would pass first; then it has
+  // not waited.
   bool Pause(Duration pause, TimePoint deadline);
   bool closed() const { return closed_.load(); }
 
@@ -99,7 +109,8 @@ class Session {
                  google::protobuf::MessageLite* reply, TimePoint deadline, OnLostAnswer on_lost);
   Status OpenOnce(TimePoint deadline, bool one_round);
   // One attempt at each route, from the current one on.
-  Status TryRoutes(const proto::OpenSessionRequest& request, proto::OpenSessionReply* reply, TimePoint deadline);
+  Status TryRoutes(const proto::OpenSessionRequest& request, proto::OpenSessionReply* reply,
+                   TimePoint deadline);
   void Run();
   void Beat();
   void ReopenInBackground(const OpenedSession& lost);

@@ -1,4 +1,5 @@
-// Values in place: a lookup with a pin, the mapped bytes of a same-host replica, and an unpin when the view dies.
+// Values in place: a lookup with a pin, the mapped bytes of a same-host replica, and an unpin when
+// the view dies.
 #include "client_sdk/src/client_impl.h"
 #include "proto/key_list.h"
 
@@ -38,7 +39,8 @@ Result<View> ClientImpl::MakeView(std::string_view key) {
     request.set_session(opened->id);
     request.set_pin(true);
     proto::AppendKey(key, request.mutable_keys());
-    const Status called = session->Call(proto::kLookup, request, &reply, deadline, client::OnLostAnswer::kReport);
+    const Status called =
+        session->Call(proto::kLookup, request, &reply, deadline, client::OnLostAnswer::kReport);
     if (called.ok()) break;
     if (called.code() != Code::kSessionLost) return called;
     MMC_RETURN_IF_ERROR(session->Reopen(*opened, deadline));
@@ -54,7 +56,7 @@ Result<View> ClientImpl::MakeView(std::string_view key) {
   location.generation = reply.generation(0);
   client::ReplicaReader reader(reply.replicas());
   Status read = reader.Next(location.size, &location);
-  if (read.ok() && reply.directory_version() > session->directory()->version) {
+  if (read.ok() && reply.directory_version() != session->directory()->version) {
     read = session->DirectoryAt(reply.directory_version(), deadline).status();
   }
   Result<View> view = read.ok() ? ViewOf(*opened, location, deadline) : Result<View>(read);
@@ -62,13 +64,14 @@ Result<View> ClientImpl::MakeView(std::string_view key) {
     session->Unpin(opened->id, std::string(key), location.generation);
     return view;
   }
-  view->release_ = [session, link = std::move(view->release_), id = opened->id, name = std::string(key),
+  view->release_ = [session, link = std::move(view->release_), id = opened->id,
+                    name = std::string(key),
                     generation = location.generation] { session->Unpin(id, name, generation); };
   return view;
 }
 
-Result<View> ClientImpl::ViewOf(const client::OpenedSession& opened, const client::Location& location,
-                                TimePoint deadline) {
+Result<View> ClientImpl::ViewOf(const client::OpenedSession& opened,
+                                const client::Location& location, TimePoint deadline) {
   Status last(Code::kUnsupported, "no replica of the value is on this host; read it with GetInto");
   for (const client::Replica& replica : location.replicas) {
     const auto directory = core_->session->directory();

@@ -18,7 +18,9 @@ Status StatusOfException(const AsyncCall& call, const std::exception_ptr& thrown
   try {
     std::rethrow_exception(thrown);
   } catch (const boost::system::system_error& e) {
-    if (e.code() == asio::error::operation_aborted) return Status(Code::kCancelled, call.method->name + " was cancelled");
+    if (e.code() == asio::error::operation_aborted) {
+      return Status(Code::kCancelled, call.method->name + " was cancelled");
+    }
     MMC_LOG(ERROR) << call.method->name << " request " << call.context.request_id << ": " << e.what();
     return Status(Code::kInternal, call.method->name + ": " + e.what());
   } catch (const std::exception& e) {

@@ -22,7 +22,7 @@ class MessageLite;
 namespace mmc::rpc {
 
 struct ChannelOptions {
-  std::string url;                                           // "tcp://127.0.0.1:5000", "tcp://[::1]:5000", "tcp://host:5000"
+  std::string url;  // "tcp://127.0.0.1:5000", "tcp://[::1]:5000", "tcp://host:5000"
   std::chrono::milliseconds connect_timeout{3000};           // within the call's own deadline
   uint32_t max_in_flight = 4096;                             // calls; more answer kQueueFull
   std::chrono::microseconds spin{20};                        // busy-poll before sleeping, where cores abound; 0 = off

@@ -191,14 +191,14 @@ class Connection final : public ServedConnection, public std::enable_shared_from
       AppendFailure(answer, status, &out_);
       return;
     }
-    const uint32_t ms = frame.header.deadline_or_status;
+    const std::chrono::milliseconds asked(frame.header.deadline_or_status);
     const CallContext context{
         .request_id = frame.header.request_id,
-        .deadline = arrival_ + (ms == 0 ? core_.options.default_deadline
-                                        : std::min<std::chrono::milliseconds>(std::chrono::milliseconds(ms), kMaxDeadline)),
+        .deadline = arrival_ + (asked.count() == 0 ? core_.options.default_deadline
+                                                   : std::min<std::chrono::milliseconds>(asked, kMaxDeadline)),
         .peer = peer_,
         .connection = number_};
-    VLOG(1) << "request " << context.request_id << " " << method->name << " from " << peer_ << ", "
+    MMC_LOG_DEBUG() << "request " << context.request_id << " " << method->name << " from " << peer_ << ", "
             << frame.body.size() << " bytes";
     if (core_.stopping.load(std::memory_order_relaxed)) {
       Fail(*method, answer, Status(Code::kShuttingDown, "the service stops"));

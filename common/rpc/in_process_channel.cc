@@ -121,7 +121,7 @@ CallContext LocalCalls::ContextOf(TimePoint deadline) {
 Status LocalCalls::Run(const MethodEntry& method, const CallContext& context,
                              const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
                              TimePoint arrival) {
-  VLOG(1) << "request " << context.request_id << " " << method.name << " in-process";
+  MMC_LOG_DEBUG() << "request " << context.request_id << " " << method.name << " in-process";
   Status status = MethodTable::Run(method, context, request, reply);
   core_.methods.Record(method, status.code(), std::chrono::steady_clock::now() - arrival);
   return status;

@@ -10,7 +10,7 @@ constexpr size_t kMaxHostBytes = 255;
 
 Status Bad(std::string_view text, std::string_view why) {
   return Status(Code::kInvalidArgument, "'" + std::string(text) + "' is not an address: " + std::string(why) +
-                                            "; write scheme://host:port, e.g. tcp://127.0.0.1:5000 or tcp://[::1]:5000");
+                                            "; write scheme://host:port, as in tcp://127.0.0.1:5000, tcp://[::1]:5000");
 }
 
 bool IsSchemeChar(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '-'; }

@@ -1,4 +1,5 @@
 #include "fabric/copy/copy_engine.h"
+#include "common/base/thread.h"
 
 #include <algorithm>
 #include <atomic>
@@ -48,7 +49,7 @@ CopyEngine::~CopyEngine() {
 
 void CopyEngine::StartHelpers() {
   while (static_cast<int>(threads_.size()) < helpers_) {
-    threads_.emplace_back([this] { HelperMain(); });
+    threads_.push_back(StartThread([this] { HelperMain(); }));
   }
 }
 

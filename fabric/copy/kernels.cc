@@ -24,11 +24,8 @@ namespace {
 #if !defined(MMC_COPY_PLAIN)
 
 constexpr uint64_t kLine = 64;
-constexpr uint64_t kPage = 4096;
-constexpr uint64_t kPages = 4;  // pages copied in lockstep: four streams keep more lines in flight than one
 
 using LineFn = void (*)(std::byte* to, const std::byte* from, uint64_t lines);
-using PagesFn = void (*)(std::byte* to, const std::byte* from);
 
 __attribute__((target("avx512f"))) void Lines512(std::byte* to, const std::byte* from, uint64_t lines) {
   for (; lines >= 4; lines -= 4, to += 4 * kLine, from += 4 * kLine) {
@@ -43,19 +40,6 @@ __attribute__((target("avx512f"))) void Lines512(std::byte* to, const std::byte*
   }
   for (; lines > 0; --lines, to += kLine, from += kLine) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
-  }
-}
-
-__attribute__((target("avx512f"))) void Pages512(std::byte* to, const std::byte* from) {
-  for (uint64_t i = 0; i < kPage; i += kLine) {
-    const __m512i a = _mm512_loadu_si512(from + i);
-    const __m512i b = _mm512_loadu_si512(from + kPage + i);
-    const __m512i c = _mm512_loadu_si512(from + 2 * kPage + i);
-    const __m512i d = _mm512_loadu_si512(from + 3 * kPage + i);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), a);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + kPage + i), b);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 2 * kPage + i), c);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 3 * kPage + i), d);
   }
 }
 
@@ -76,15 +60,6 @@ __attribute__((target("avx2"))) void Lines256(std::byte* to, const std::byte* fr
   for (; lines > 0; --lines, to += kLine, from += kLine) Line256(to, from);
 }
 
-__attribute__((target("avx2"))) void Pages256(std::byte* to, const std::byte* from) {
-  for (uint64_t i = 0; i < kPage; i += kLine) {
-    Line256(to + i, from + i);
-    Line256(to + kPage + i, from + kPage + i);
-    Line256(to + 2 * kPage + i, from + 2 * kPage + i);
-    Line256(to + 3 * kPage + i, from + 3 * kPage + i);
-  }
-}
-
 inline void Line128(std::byte* to, const std::byte* from) {
   for (int i = 0; i < 4; ++i) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
@@ -96,25 +71,14 @@ void Lines128(std::byte* to, const std::byte* from, uint64_t lines) {
   for (; lines > 0; --lines, to += kLine, from += kLine) Line128(to, from);
 }
 
-void Pages128(std::byte* to, const std::byte* from) {
-  for (uint64_t i = 0; i < kPage; i += kLine) {
-    for (uint64_t p = 0; p < kPages; ++p) Line128(to + p * kPage + i, from + p * kPage + i);
-  }
+LineFn PickLines() {
+  if (__builtin_cpu_supports("avx512f")) return Lines512;
+  if (__builtin_cpu_supports("avx2")) return Lines256;
+  return Lines128;
 }
 
-struct Kernels {
-  LineFn lines;
-  PagesFn pages;
-};
-
-Kernels Pick() {
-  if (__builtin_cpu_supports("avx512f")) return {Lines512, Pages512};
-  if (__builtin_cpu_supports("avx2")) return {Lines256, Pages256};
-  return {Lines128, Pages128};
-}
-
-void Stream(std::byte* to, const std::byte* from, uint64_t n, bool pages) {
-  static const Kernels kernels = Pick();
+void Stream(std::byte* to, const std::byte* from, uint64_t n) {
+  static const LineFn copy_lines = PickLines();
   const uint64_t head = (kLine - (reinterpret_cast<uintptr_t>(to) & (kLine - 1))) & (kLine - 1);
   if (n < head + kLine) {
     std::memcpy(to, from, n);
@@ -126,13 +90,8 @@ void Stream(std::byte* to, const std::byte* from, uint64_t n, bool pages) {
     from += head;
     n -= head;
   }
-  if (pages) {
-    for (; n >= kPages * kPage; n -= kPages * kPage, to += kPages * kPage, from += kPages * kPage) {
-      kernels.pages(to, from);
-    }
-  }
   const uint64_t lines = n / kLine;
-  kernels.lines(to, from, lines);
+  copy_lines(to, from, lines);
   if (const uint64_t tail = n % kLine; tail > 0) {
     std::memcpy(to + lines * kLine, from + lines * kLine, tail);
   }
@@ -153,6 +112,7 @@ bool IsWord(const void* to, const void* from) {
 }  // namespace
 
 void CopyBytesWith(CopyMethod method, void* to, const void* from, uint64_t n) {
+  if (n == 0) return;  // memcpy wants addresses even then
 #if defined(MMC_COPY_PLAIN)
   static_cast<void>(method);
   std::memcpy(to, from, n);
@@ -162,9 +122,7 @@ void CopyBytesWith(CopyMethod method, void* to, const void* from, uint64_t n) {
       std::memcpy(to, from, n);
       return;
     case CopyMethod::kStream:
-    case CopyMethod::kStreamPages:
-      Stream(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), n,
-             method == CopyMethod::kStreamPages);
+      Stream(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), n);
       return;
     case CopyMethod::kRepMovsb:
       RepMovsb(to, from, n);
@@ -179,7 +137,7 @@ void CopyBytes(void* to, const void* from, uint64_t n) {
     __atomic_store_n(static_cast<uint64_t*>(to), word, __ATOMIC_RELEASE);
     return;
   }
-  CopyBytesWith(n < kStreamThreshold ? CopyMethod::kMemcpy : CopyMethod::kStreamPages, to, from, n);
+  CopyBytesWith(n < kStreamThreshold ? CopyMethod::kMemcpy : CopyMethod::kStream, to, from, n);
 }
 
 }  // namespace mmc::fabric

@@ -32,7 +32,9 @@ class Hub {
   Status Connect(uint64_t session) {
     MutexLock lock(mutex_);
     if (!open_ || plan_.fail_connect) return Status(Code::kPeerUnreachable, address_.place + " does not answer");
-    if (fenced_.contains(session)) return Status(Code::kPermission, "session " + std::to_string(session) + " is fenced");
+    if (fenced_.contains(session)) {
+      return Status(Code::kPermission, "session " + std::to_string(session) + " is fenced");
+    }
     if (connections_ >= max_connections_) {
       return Status(Code::kPeerUnreachable, address_.place + " has all its connections in use");
     }

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/thread.h"
 #include "fabric/address.h"
 #include "fabric/copy/copy_engine.h"
 #include "fabric/link_base.h"
@@ -132,7 +133,7 @@ class ShmLink final : public LinkBase {
   ~ShmLink() override { Close(); }
 
   Status Handshake(uint64_t nonce, TimePoint deadline);
-  void Start() { watcher_ = std::thread([this] { Watch(); }); }
+  void Start() { watcher_ = StartThread([this] { Watch(); }); }
   const Capabilities& capabilities() const override { return kCapabilities; }
   const std::byte* View(RegionRef ref, uint64_t offset, uint64_t length) override;
 

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/thread.h"
 #include "fabric/address.h"
 #include "fabric/shm/published.h"
 #include "fabric/shm/shm.h"
@@ -131,7 +132,7 @@ Status ShmListener::Start() {
     }
     Wake();
   });
-  thread_ = std::thread([this] { Main(); });
+  thread_ = StartThread([this] { Main(); });
   return Status::Ok();
 }
 

@@ -26,7 +26,18 @@ void Connection::ExpectHello(TimePoint now) {
   in_.Add(&hello_, sizeof(hello_));
 }
 
+void Connection::SetRunning(bool running) {
+  if (running == running_ || options_.running == nullptr) return;
+  running_ = running;
+  if (running) {
+    options_.running->fetch_add(1);
+  } else {
+    options_.running->fetch_sub(1);
+  }
+}
+
 void Connection::ExpectHead() {
+  SetRunning(false);
   state_ = State::kHead;
   regions_.Clear();
   in_.Clear();
@@ -118,6 +129,7 @@ Connection::Step Connection::OnHello() {
 
 Connection::Step Connection::OnHead(TimePoint now) {
   if (!CheckRequest(head_.request).ok()) return Step::kEnd;
+  SetRunning(true);
   limit_ = now + options_.stall_timeout + std::chrono::seconds(head_.request.total / kSlowestRate);
   ops_.resize(head_.request.op_count);
   ops_[0] = head_.first;

@@ -5,6 +5,7 @@
 // alive. Storage is kept between requests: in steady state no request allocates.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -21,11 +22,15 @@ struct ConnectionOptions {
   const RegionTable* regions = nullptr;
   std::function<Code(uint64_t session)> admit;  // kOk, or why the session is refused
   Duration stall_timeout = std::chrono::seconds(30);
+  std::atomic<uint64_t>* running = nullptr;  // counts requests under way; null: nobody asks
 };
 
 class Connection {
  public:
   Connection(std::unique_ptr<ByteStream> stream, const ConnectionOptions& options, TimePoint now);
+  ~Connection() { SetRunning(false); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
 
   // Does what can be done now, up to a fair share. False: the connection has ended; destroy it.
   bool Advance(TimePoint now);
@@ -55,6 +60,7 @@ class Connection {
   Step Reply(Code code);
   void ExpectHello(TimePoint now);
   void ExpectHead();
+  void SetRunning(bool running);
   Status Resolve();
 
   std::unique_ptr<ByteStream> stream_;
@@ -62,6 +68,7 @@ class Connection {
   State state_ = State::kHello;
   bool greeted_ = false;
   bool closing_ = false;  // close after the reply
+  bool running_ = false;  // counted in options_.running
   uint64_t session_ = 0;
   Access access_ = Access::kReadOnly;
   TimePoint stall_;  // bytes must move before this

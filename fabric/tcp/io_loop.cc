@@ -1,4 +1,5 @@
 #include "fabric/tcp/io_loop.h"
+#include "common/base/thread.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -50,7 +51,7 @@ Status IoLoop::Start() {
     epoll_event event = EventFor(fd, POLLIN);
     if (fd >= 0 && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return ErrnoStatus("epoll_ctl", errno);
   }
-  thread_ = std::thread([this] { Main(); });
+  thread_ = StartThread([this] { Main(); });
   return Status::Ok();
 }
 

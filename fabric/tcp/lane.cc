@@ -25,7 +25,9 @@ Status MoveAll(ByteStream& stream, IoCursor& cursor, bool send, TimePoint deadli
     const auto outcome = send ? cursor.Write(stream, UINT64_MAX) : cursor.Read(stream, UINT64_MAX);
     if (outcome == IoCursor::Outcome::kMoved) continue;
     if (outcome != IoCursor::Outcome::kBlocked) return Status(Code::kPeerUnreachable, "the peer ended the handshake");
-    if (std::chrono::steady_clock::now() >= deadline) return Status(Code::kDeadline, "no handshake before the deadline");
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return Status(Code::kDeadline, "no handshake before the deadline");
+    }
     pollfd wait{stream.fd(), stream.PollFor(send ? POLLOUT : POLLIN), 0};
     poll(&wait, 1, PollTimeout(deadline));
   }

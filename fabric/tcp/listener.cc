@@ -19,6 +19,7 @@ class TcpListener final : public Listener {
   TcpListener(const ListenOptions& options, RegionTable& regions) : options_(options) {
     connection_options_.regions = &regions;
     connection_options_.stall_timeout = options.stall_timeout;
+    connection_options_.running = &running_;
     connection_options_.admit = [this](uint64_t session) { return Admit(session); };
   }
   // The loops end first: with them every connection, and with those every access.
@@ -28,6 +29,7 @@ class TcpListener final : public Listener {
   Endpoint endpoint() const override { return {"tcp", address_}; }
   void Fence(uint64_t session, std::function<void()> done) override;
   uint64_t connections() const override { return connections_.load(); }
+  uint64_t running() const override { return running_.load(); }
 
  private:
   Code Admit(uint64_t session) {
@@ -39,6 +41,7 @@ class TcpListener final : public Listener {
   const ListenOptions options_;
   ConnectionOptions connection_options_;
   std::atomic<uint64_t> connections_{0};
+  std::atomic<uint64_t> running_{0};
   UniqueFd listen_;
   UniqueFd spare_;  // given up to accept and close a connection when there are no more files
   std::string address_;

@@ -1,8 +1,12 @@
 # Tests of client.
 foreach(test put_get bad_input async view location_cache session)
-  mmc_test(client_${test}_test SOURCES unit/client_${test}_test.cc DEPS mmc_client mmc_meta mmc_local)
+  mmc_test(client_${test}_test
+    SOURCES unit/client_${test}_test.cc
+    DEPS mmc_client mmc_meta mmc_local)
 endforeach()
-mmc_test(client_embedded_test SOURCES unit/client_embedded_test.cc DEPS mmc_embedded mmc_meta mmc_local)
+mmc_test(client_embedded_test
+  SOURCES unit/client_embedded_test.cc
+  DEPS mmc_embedded mmc_meta mmc_local)
 
 # C, and libmmc_client.so alone.
 add_executable(client_c_abi_test unit/client_c_abi_test.c)
@@ -12,6 +16,7 @@ add_test(NAME client_c_abi_test COMMAND client_c_abi_test)
 set_tests_properties(client_c_abi_test PROPERTIES LABELS unit TIMEOUT 120)
 # It shows the C interface and nothing else.
 add_test(NAME client_c_abi_symbols
-  COMMAND sh -c "test -n \"$1\" && ! nm -D --defined-only \"$1\" | awk '$2 != \"A\" && $3 !~ /^mmc_/' | grep ."
+  COMMAND sh -c
+    "test -n \"$1\" && ! nm -D --defined-only \"$1\" | awk '$2 != \"A\" && $3 !~ /^mmc_/' | grep ."
     sh $<TARGET_FILE:mmc_client_shared>)
 set_tests_properties(client_c_abi_symbols PROPERTIES LABELS unit)

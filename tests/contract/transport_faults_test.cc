@@ -1,5 +1,5 @@
 // Goal: whatever breaks, every transfer ends within its deadline, says truly how, and nobody touches memory afterwards.
-// Method: fences, deadlines and closing under load; helper processes that are stopped or killed; loopback's fault plans.
+// Method: fences, deadlines and closing under load; helper processes stopped or killed; loopback's fault plans.
 #include <atomic>
 #include <cstring>
 #include <thread>
@@ -124,7 +124,8 @@ TEST_P(TransportFaults, CloseEndsWaitingTransfersAndRefusesNewOnes) {
   std::atomic<int> odd{0};
   int submitted = 0;
   for (int i = 0; i < 40; ++i) {
-    submitted += link->Submit(Direction::kRead, {DataOp(local.data(), 0, 1 + 1000 * static_cast<uint64_t>(i))}, Soon(),
+    const auto n = static_cast<uint64_t>(i);
+    submitted += link->Submit(Direction::kRead, {DataOp(local.data() + n * 64_KiB, 0, 1 + 1000 * n)}, Soon(),
                               [&](Status status) {
                                 if (!status.ok() && status.code() != Code::kClosed) ++odd;
                                 done.Hit();
@@ -265,12 +266,13 @@ TEST(LoopbackFaults, TheQueueOfSubmittedTransfersIsBounded) {
   ASSERT_TRUE(link.ok());
   auto hold = std::make_shared<loopback::Hold>();
   ASSERT_TRUE(loopback::SetFaultPlan("bounded-queue", {.hold = hold}));
-  std::vector<std::byte> local(64);
+  std::vector<std::byte> local(10'000);
   Latch done;
   int accepted = 0;
   Status status;
   while (status.ok() && accepted < 10'000) {
-    status = (*link)->Submit(Direction::kRead, {Op{local.data(), {1, 1}, 0, 1}}, Soon(), [&](Status) { done.Hit(); });
+    status = (*link)->Submit(Direction::kRead, {Op{local.data() + accepted, {1, 1}, 0, 1}}, Soon(),
+                             [&](Status) { done.Hit(); });
     accepted += status.ok();
   }
   EXPECT_EQ(status.code(), Code::kQueueFull);

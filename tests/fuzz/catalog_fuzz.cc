@@ -1,5 +1,6 @@
-// Catalog files as a broken disk or a stranger would hand them over: what is read must keep its own rules. So that the
-// fuzzer gets past the checksums, the input's checksums are also made to fit, and the file read again.
+// Catalog files as a broken disk or a stranger would hand them over: what is read must keep its own
+// rules. So that the fuzzer gets past the checksums, the input's checksums are also made to fit,
+// and the file read again.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -41,7 +42,8 @@ void Read(std::span<const std::byte> bytes) {
   }
   if (segments.size() > 1) return;
   std::sort(claims.begin(), claims.end());
-  for (size_t i = 1; i < claims.size(); ++i) Check(claims[i - 1].first + claims[i - 1].second <= claims[i].first);
+  for (size_t i = 1; i < claims.size(); ++i)
+    Check(claims[i - 1].first + claims[i - 1].second <= claims[i].first);
 }
 
 // Makes every checksum right that the reader would look at.
@@ -64,11 +66,12 @@ void Repair(std::vector<std::byte>& bytes) {
     slot.slot_check = SlotCheck(slot, head.incarnation, at);
     const uint64_t body = RecordBytes(slot.key_bytes, slot.extent_count) - sizeof(SlotHeader);
     if (body <= bytes.size() - at - sizeof(SlotHeader)) {
-      slot.record_checksum =
-          RecordChecksum(slot, {bytes.data() + at + sizeof(SlotHeader), body}, head.incarnation, at);
+      slot.record_checksum = RecordChecksum(slot, {bytes.data() + at + sizeof(SlotHeader), body},
+                                            head.incarnation, at);
     }
     std::memcpy(bytes.data() + at, &slot, sizeof slot);
-    at += std::max<uint64_t>(kSlotAlignment, AlignUp(std::min(slot.capacity, kMaxSlotBytes), kSlotAlignment));
+    at += std::max<uint64_t>(kSlotAlignment,
+                             AlignUp(std::min(slot.capacity, kMaxSlotBytes), kSlotAlignment));
     if (at > bytes.size()) break;
   }
 }

@@ -1,5 +1,8 @@
-// Calls without waiting: callbacks, futures, the bound of the queue, and what Close does with what waits.
+// Calls without waiting: callbacks, futures, the bound of the queue, and what Close does with what
+// waits.
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "tests/unit/client_cluster.h"
 
@@ -115,6 +118,31 @@ TEST(Async, TheTimeInTheQueueCounts) {
   EXPECT_EQ((*client->Exists(std::span(&key, 1)))[0], 0);
 }
 
+std::atomic<int> signals_taken{0};
+
+TEST(Async, NoThreadOfTheLibraryTakesSignals) {
+  Cluster cluster;
+  auto client = cluster.Connect();
+  const ConstBuffer buffer{"v", 1};
+  EXPECT_THAT(client->PutFuture({{"k", std::span(&buffer, 1)}}).get(),
+              testing::ElementsAre(Status::Ok()));
+  EXPECT_EQ(GetOne(*client, "k").value_or(""), "v");
+  // Blocked here: were it not blocked in some thread of the client, or of the services in this
+  // process, that one would run the handler.
+  sigset_t usr1, pending;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
+  signal(SIGUSR1, [](int) { ++signals_taken; });
+  kill(getpid(), SIGUSR1);
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGUSR1), 1);
+  EXPECT_EQ(signals_taken.load(), 0);
+  pthread_sigmask(SIG_UNBLOCK, &usr1, nullptr);
+  EXPECT_EQ(signals_taken.load(), 1);
+  signal(SIGUSR1, SIG_DFL);
+}
+
 TEST(Async, ManyAtOnce) {
   Cluster cluster;
   auto client = cluster.Connect();
@@ -127,7 +155,8 @@ TEST(Async, ManyAtOnce) {
   }
   for (const std::string& value : values) buffers.push_back({value.data(), value.size()});
   std::vector<std::future<std::vector<Status>>> futures;
-  for (int i = 0; i < kCalls; ++i) futures.push_back(client->PutFuture({{keys[i], std::span(&buffers[i], 1)}}));
+  for (int i = 0; i < kCalls; ++i)
+    futures.push_back(client->PutFuture({{keys[i], std::span(&buffers[i], 1)}}));
   for (auto& future : futures) EXPECT_THAT(future.get(), testing::ElementsAre(Status::Ok()));
   for (int i = 0; i < kCalls; ++i) EXPECT_TRUE(GetOne(*client, keys[i]).value_or("") == values[i]);
 }

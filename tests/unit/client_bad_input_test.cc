@@ -1,4 +1,5 @@
-// What a client answers to wrong arguments and to a pool that is full, or not there. Nothing of it may hang or lose data.
+// What a client answers to wrong arguments and to a pool that is full, or not there. Nothing of it
+// may hang or lose data.
 #include <gmock/gmock.h>
 #include <sys/mman.h>
 
@@ -46,7 +47,8 @@ TEST(BadInput, Values) {
   EXPECT_EQ(put({{&byte, kMaxValueBytes}, {&byte, 1}}), Code::kTooLarge);
   EXPECT_EQ(put({{&byte, SIZE_MAX}, {&byte, 2}}), Code::kTooLarge);
   // In its limits, but no segment of this pool could ever hold it.
-  void* room = mmap(nullptr, kMaxValueBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* room =
+      mmap(nullptr, kMaxValueBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(room, MAP_FAILED);
   const ConstBuffer big{room, kMaxValueBytes};
   const PutItem item{"big", std::span(&big, 1)};
@@ -163,7 +165,8 @@ TEST(Full, EverythingLeasedIsNoSpaceAndNothingIsLost) {
   // In a batch, what fits is put, the rest is refused.
   const std::string small = Pattern(4096, 1), large = Pattern(4_MiB, 2);
   const ConstBuffer of_small{small.data(), small.size()}, of_large{large.data(), large.size()};
-  const std::vector<PutItem> items = {{"large", std::span(&of_large, 1)}, {"small", std::span(&of_small, 1)}};
+  const std::vector<PutItem> items = {{"large", std::span(&of_large, 1)},
+                                      {"small", std::span(&of_small, 1)}};
   const auto statuses = client->Put(items, soon);
   EXPECT_EQ(statuses[0].code(), Code::kNoSpace) << statuses[0].ToString();
   EXPECT_EQ(statuses[1].code(), Code::kOk) << statuses[1].ToString();
@@ -196,7 +199,8 @@ TEST(Unreachable, TheMetaServiceGoesAway) {
   auto client = cluster.Connect(options);
   ASSERT_EQ(PutOne(*client, "k", "v"), Status::Ok());
   cluster.StopMeta();
-  const auto is_clear = testing::AnyOf(Code::kUnavailable, Code::kShuttingDown, Code::kConnectionLost);
+  const auto is_clear =
+      testing::AnyOf(Code::kUnavailable, Code::kShuttingDown, Code::kConnectionLost);
   EXPECT_THAT(PutOne(*client, "l", "v").code(), is_clear);
   EXPECT_THAT(GetOne(*client, "k").code(), is_clear);
   const std::string_view key = "k";

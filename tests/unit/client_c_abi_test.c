@@ -1,5 +1,5 @@
-/* The C interface, as a C program uses it: compiled as C11, linked with libmmc_client.so alone, on a pool inside the
- * process. Prints what fails and exits 1. */
+/* The C interface, as a C program uses it: compiled as C11, linked with libmmc_client.so alone, on
+ * a pool inside the process. Prints what fails and exits 1. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,18 +9,18 @@
 
 static int failures = 0;
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
+#define CHECK(condition)                                                      \
+  do {                                                                        \
+    if (!(condition)) {                                                       \
       fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                            \
-    }                                                                        \
+      ++failures;                                                             \
+    }                                                                         \
   } while (0)
 
 static void check_code(mmc_code got, mmc_code expected, char* error, int line) {
   if (got != expected) {
-    fprintf(stderr, "%s:%d: %s instead of %s: %s\n", __FILE__, line, mmc_code_name(got), mmc_code_name(expected),
-            error == NULL ? "" : error);
+    fprintf(stderr, "%s:%d: %s instead of %s: %s\n", __FILE__, line, mmc_code_name(got),
+            mmc_code_name(expected), error == NULL ? "" : error);
     ++failures;
   }
   if ((got == MMC_OK) != (error == NULL)) {
@@ -29,10 +29,10 @@ static void check_code(mmc_code got, mmc_code expected, char* error, int line) {
   }
   mmc_free(error);
 }
-#define CHECK_CODE(expected, ...) \
-  do {                            \
-    char* error = NULL;           \
-    mmc_code code = __VA_ARGS__;  \
+#define CHECK_CODE(expected, ...)                \
+  do {                                           \
+    char* error = NULL;                          \
+    mmc_code code = __VA_ARGS__;                 \
     check_code(code, expected, error, __LINE__); \
   } while (0)
 
@@ -65,7 +65,8 @@ static void test_connect_failures(void) {
   options.meta_url = "local://?colour=red";
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_client_create(&options, &client, &error));
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_client_create(&options, NULL, &error));
-  CHECK(mmc_client_create(&options, &client, NULL) == MMC_INVALID_ARGUMENT); /* nobody wants the text */
+  CHECK(mmc_client_create(&options, &client, NULL) ==
+        MMC_INVALID_ARGUMENT); /* nobody wants the text */
   mmc_client_close(NULL);
   mmc_client_destroy(NULL);
 }
@@ -124,18 +125,27 @@ static void test_batches(mmc_client* client) {
   mmc_put_options_init(&options, sizeof options);
 
   /* lists that do not match: nothing is done */
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, too_many, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, too_few, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, wraps, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, NULL, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, NULL, 4, counts, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, NULL, 3, buffers, 4, counts, NULL, codes, &error));
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, counts, NULL, NULL, &error));
-  CHECK_CODE(MMC_TOO_LARGE, mmc_put_batch(client, keys, 16385, buffers, 4, counts, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, too_many, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, too_few, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, wraps, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, NULL, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, NULL, 4, counts, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, NULL, 3, buffers, 4, counts, NULL, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, counts, NULL, NULL, &error));
+  CHECK_CODE(MMC_TOO_LARGE,
+             mmc_put_batch(client, keys, 16385, buffers, 4, counts, NULL, codes, &error));
   CHECK(codes[0] == -1);
 
   /* one bad key fails alone, and the call tells of it */
-  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_put_batch(client, keys, 3, buffers, 4, counts, &options, codes, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT,
+             mmc_put_batch(client, keys, 3, buffers, 4, counts, &options, codes, &error));
   CHECK(codes[0] == MMC_OK && codes[1] == MMC_INVALID_ARGUMENT && codes[2] == MMC_OK);
   keys[1] = (mmc_key){"b/2", 3};
   CHECK_CODE(MMC_OK, mmc_put_batch(client, keys, 3, buffers, 4, counts, &options, codes, &error));
@@ -159,11 +169,14 @@ static void test_batches(mmc_client* client) {
     mmc_buffer into = {room, 6};
     size_t one = 1;
     uint64_t offset = 4;
-    CHECK_CODE(MMC_OK, mmc_get_batch(client, keys, 1, &into, 1, &one, &offset, 1, 0, results, &error));
+    CHECK_CODE(MMC_OK,
+               mmc_get_batch(client, keys, 1, &into, 1, &one, &offset, 1, 0, results, &error));
     CHECK(results[0].bytes == 2 && results[0].size == 6 && memcmp(room, "bb", 2) == 0);
     offset = 6;
-    CHECK_CODE(MMC_OUT_OF_RANGE, mmc_get_batch(client, keys, 1, &into, 1, &one, &offset, 1, 0, results, &error));
-    CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_get_batch(client, keys, 3, &into, 1, &one, NULL, 0, 0, NULL, &error));
+    CHECK_CODE(MMC_OUT_OF_RANGE,
+               mmc_get_batch(client, keys, 1, &into, 1, &one, &offset, 1, 0, results, &error));
+    CHECK_CODE(MMC_INVALID_ARGUMENT,
+               mmc_get_batch(client, keys, 3, &into, 1, &one, NULL, 0, 0, NULL, &error));
   }
 }
 
@@ -231,19 +244,21 @@ static void test_async(mmc_client* client) {
   char room[5];
   mmc_buffer from = {value, 5}, into = {room, 5};
   size_t one = 1;
-  CHECK_CODE(MMC_OK, mmc_put_batch_async(client, &key, 1, &from, 1, &one, NULL, on_put, &answer, &error));
+  CHECK_CODE(MMC_OK,
+             mmc_put_batch_async(client, &key, 1, &from, 1, &one, NULL, on_put, &answer, &error));
   memset(name, '#', 5); /* keys are copied */
   wait_for(&answer, 1);
   CHECK(answer.code == MMC_OK);
   memcpy(name, "async", 5);
-  CHECK_CODE(MMC_OK, mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0, on_get, &answer, &error));
+  CHECK_CODE(MMC_OK, mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0, on_get,
+                                         &answer, &error));
   wait_for(&answer, 2);
   CHECK(answer.code == MMC_OK && answer.bytes == 5 && memcmp(room, "value", 5) == 0);
-  CHECK_CODE(MMC_INVALID_ARGUMENT,
-             mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0, NULL, &answer, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0,
+                                                       NULL, &answer, &error));
   one = 2;
-  CHECK_CODE(MMC_INVALID_ARGUMENT,
-             mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0, on_get, &answer, &error));
+  CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_get_batch_async(client, &key, 1, &into, 1, &one, NULL, 0, 0,
+                                                       on_get, &answer, &error));
   CHECK(answer.calls == 2);
 }
 
@@ -254,8 +269,10 @@ static void test_view_and_close(mmc_client* client) {
   CHECK_CODE(MMC_OK, mmc_view_open(client, "view", 4, &view, &error));
   CHECK(mmc_view_size(view) == 8);
   CHECK(mmc_view_piece_count(view) == 1);
-  CHECK(mmc_view_piece_at(view, 0).size == 8 && memcmp(mmc_view_piece_at(view, 0).data, "in place", 8) == 0);
+  CHECK(mmc_view_piece_at(view, 0).size == 8 &&
+        memcmp(mmc_view_piece_at(view, 0).data, "in place", 8) == 0);
   CHECK(mmc_view_piece_at(view, 1).data == NULL);
+  mmc_view_release(view);
   CHECK_CODE(MMC_NOT_FOUND, mmc_view_open(client, "no", 2, &view, &error));
   CHECK(view == NULL);
   CHECK_CODE(MMC_OK, mmc_view_open(client, "view", 4, &view, &error));

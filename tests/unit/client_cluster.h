@@ -1,5 +1,5 @@
-// A whole pool inside the test's process: a meta service on a free port, local services with small memories, and
-// channels through which a test can lose, delay or refuse single calls.
+// A whole pool inside the test's process: a meta service on a free port, local services with small
+// memories, and channels through which a test can lose, delay or refuse single calls.
 //
 // Thread safety: Cluster from one thread; a FaultyChannel's hook may be called from several.
 #pragma once
@@ -39,11 +39,12 @@ inline std::string Pattern(size_t size, uint64_t seed) {
   return out;
 }
 
-// Passes calls on to another channel, with a hook before and one after each. A hook that returns a failure takes the
-// place of the call, or of its answer.
+// Passes calls on to another channel, with a hook before and one after each. A hook that returns a
+// failure takes the place of the call, or of its answer.
 class FaultyChannel final : public rpc::Channel {
  public:
-  using Before = std::function<Status(uint16_t method, const google::protobuf::MessageLite& request)>;
+  using Before =
+      std::function<Status(uint16_t method, const google::protobuf::MessageLite& request)>;
   using After = std::function<Status(uint16_t method, google::protobuf::MessageLite* reply)>;
 
   explicit FaultyChannel(std::shared_ptr<rpc::Channel> to) : to_(std::move(to)) {}
@@ -65,8 +66,8 @@ class FaultyChannel final : public rpc::Channel {
     return it == calls_.end() ? 0 : it->second;
   }
 
-  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
-                 TimePoint deadline) override {
+  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request,
+                 google::protobuf::MessageLite* reply, TimePoint deadline) override {
     MMC_RETURN_IF_ERROR(RunBefore(method, request));
     MMC_RETURN_IF_ERROR(to_->CallRaw(method, request, reply, deadline));
     std::shared_ptr<After> after;
@@ -146,7 +147,8 @@ class Cluster {
   }
   std::unique_ptr<Client> Connect() { return Connect(Options()); }
   // A client whose calls go through `*faults`.
-  std::unique_ptr<Client> ConnectFaulty(const ClientOptions& options, std::shared_ptr<FaultyChannel>* faults) {
+  std::unique_ptr<Client> ConnectFaulty(const ClientOptions& options,
+                                        std::shared_ptr<FaultyChannel>* faults) {
     *faults = std::make_shared<FaultyChannel>(RawChannel());
     auto client = client::ConnectOver(options, {{url_, *faults}});
     EXPECT_TRUE(client.ok()) << client.status().ToString();
@@ -166,8 +168,9 @@ class Cluster {
   }
   // Gone without a word: the meta service goes on believing in it until its grace period is over.
   void KillNode(size_t i) {
-    node_channels_[i]->SetBefore(
-        [](uint16_t, const google::protobuf::MessageLite&) { return Status(Code::kUnavailable, "the node is dead"); });
+    node_channels_[i]->SetBefore([](uint16_t, const google::protobuf::MessageLite&) {
+      return Status(Code::kUnavailable, "the node is dead");
+    });
     nodes_[i]->Stop(In(std::chrono::milliseconds(0)));
   }
   void StopMeta() { meta_->Stop(In(std::chrono::seconds(2))); }
@@ -218,7 +221,8 @@ class Cluster {
 };
 
 // One value in one buffer.
-inline Status PutOne(Client& client, std::string_view key, std::string_view value, const PutOptions& options = {}) {
+inline Status PutOne(Client& client, std::string_view key, std::string_view value,
+                     const PutOptions& options = {}) {
   const ConstBuffer buffer{value.data(), value.size()};
   const PutItem item{key, std::span(&buffer, 1)};
   return client.Put(std::span(&item, 1), options).front();

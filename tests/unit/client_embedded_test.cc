@@ -15,12 +15,14 @@ TEST(EmbeddedUrl, Parameters) {
   EXPECT_EQ(all->name, "n");
   EXPECT_EQ(all->transport, "loopback");
   EXPECT_TRUE(all->prefault);
-  for (const char* wrong : {"local:", "tcp://x", "local://host?dram=1GB", "local://?dram=", "local://?dram=0",
-                            "local://?dram=lots", "local://?dram=2TB", "local://?name=", "local://?colour=red",
-                            "local://?transport=rdma", "local://?prefault=maybe"}) {
+  for (const char* wrong :
+       {"local:", "tcp://x", "local://host?dram=1GB", "local://?dram=", "local://?dram=0",
+        "local://?dram=lots", "local://?dram=2TB", "local://?name=", "local://?colour=red",
+        "local://?transport=rdma", "local://?prefault=maybe"}) {
     EXPECT_EQ(ParseEmbeddedUrl(wrong).code(), Code::kInvalidArgument) << wrong;
   }
-  EXPECT_THAT(ParseEmbeddedUrl("local://?colour=red").status().message(), testing::HasSubstr("dram=<size>"));
+  EXPECT_THAT(ParseEmbeddedUrl("local://?colour=red").status().message(),
+              testing::HasSubstr("dram=<size>"));
 }
 
 class Embedded : public testing::TestWithParam<const char*> {};

@@ -110,7 +110,8 @@ TEST(CachedGets, ADeadNodeIsNotedInTheCache) {
     ASSERT_TRUE(GetOne(*client, "k" + std::to_string(i)).ok());
   }
   cluster.KillNode(0);
-  for (int i = 0; i < 6; ++i) EXPECT_TRUE(GetOne(*client, "k" + std::to_string(i)).value_or("") == value) << i;
+  for (int i = 0; i < 6; ++i)
+    EXPECT_TRUE(GetOne(*client, "k" + std::to_string(i)).value_or("") == value) << i;
   EXPECT_GT(client->stats().failovers, 0U);
 }
 

@@ -1,4 +1,5 @@
-// Puts and gets against real services: scattered buffers, batches, ranges, replicas, and sources that die on the way.
+// Puts and gets against real services: scattered buffers, batches, ranges, replicas, and sources
+// that die on the way.
 #include <gmock/gmock.h>
 
 #include <numeric>
@@ -43,8 +44,8 @@ struct Scattered {
   }
 };
 
-GetResult GetInto(Client& client, std::string_view key, std::span<const Buffer> buffers, uint64_t offset = 0,
-                  bool allow_short = false) {
+GetResult GetInto(Client& client, std::string_view key, std::span<const Buffer> buffers,
+                  uint64_t offset = 0, bool allow_short = false) {
   const GetItem item{key, buffers, offset, allow_short};
   return client.GetInto(std::span(&item, 1)).front();
 }
@@ -120,10 +121,14 @@ TEST_P(PutGet, OneBadItemOfABatchFailsAlone) {
   std::vector<std::string_view> names(keys.begin(), keys.end());
   const auto got = client->Get(names);
   for (size_t i = 0; i < kItems; ++i) {
-    const Code expected = i == 17 || i == 20 ? Code::kInvalidArgument : i == 18 ? Code::kTooLarge : Code::kOk;
+    const Code expected = i == 17 || i == 20 ? Code::kInvalidArgument
+                          : i == 18          ? Code::kTooLarge
+                                             : Code::kOk;
     EXPECT_EQ(statuses[i].code(), expected) << i << statuses[i].ToString();
-    const Code expected_get = i == 17 ? Code::kInvalidArgument : i == 18 ? Code::kTooLarge
-                              : i == 20 ? Code::kNotFound : Code::kOk;
+    const Code expected_get = i == 17   ? Code::kInvalidArgument
+                              : i == 18 ? Code::kTooLarge
+                              : i == 20 ? Code::kNotFound
+                                        : Code::kOk;
     EXPECT_EQ(got[i].code(), expected_get) << i << got[i].status().ToString();
     if (got[i].ok()) {
       EXPECT_TRUE(*got[i] == values[i]) << i;
@@ -144,7 +149,8 @@ TEST_P(PutGet, AKeyTwiceInOneBatchIsPutOnce) {
   auto client = Connect(cluster);
   const std::string a = "aaaa", b = "bb";
   const ConstBuffer of_a{a.data(), a.size()}, of_b{b.data(), b.size()};
-  const std::vector<PutItem> items = {{"twice", std::span(&of_a, 1)}, {"once", std::span(&of_b, 1)},
+  const std::vector<PutItem> items = {{"twice", std::span(&of_a, 1)},
+                                      {"once", std::span(&of_b, 1)},
                                       {"twice", std::span(&of_b, 1)}};
   const auto statuses = client->Put(items);
   EXPECT_EQ(statuses[0].code(), Code::kOk);
@@ -306,7 +312,8 @@ TEST(Replicas, APutWhoseOnlyNodeIsDeadSaysSo) {
   PutOptions soon;
   soon.timeout = std::chrono::milliseconds(1500);
   const Status status = PutOne(*client, "k", "value", soon);
-  EXPECT_THAT(status.code(), testing::AnyOf(Code::kPeerUnreachable, Code::kNoNode, Code::kUnconfirmed))
+  EXPECT_THAT(status.code(),
+              testing::AnyOf(Code::kPeerUnreachable, Code::kNoNode, Code::kUnconfirmed))
       << status.ToString();
   const std::string_view key = "k";
   const auto present = client->Exists(std::span(&key, 1));
@@ -320,7 +327,8 @@ TEST(Lease, AReadThatOutlivesItIsDoneAgain) {
   options.lease = std::chrono::milliseconds(1);
   options.same_host = false;
   auto client = cluster.Connect(options);
-  const std::string value = Pattern(128'000'000, 9);  // takes longer than a millisecond on any machine
+  const std::string value =
+      Pattern(128'000'000, 9);  // takes longer than a millisecond on any machine
   ASSERT_EQ(PutOne(*client, "k", value), Status::Ok());
   const auto got = GetOne(*client, "k");
   ASSERT_TRUE(got.ok()) << got.status().ToString();
@@ -373,7 +381,8 @@ TEST(Threads, ManyUseOneClient) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 50; ++i) {
-        const std::string key = "k" + std::to_string(t % 2) + "-" + std::to_string(i);  // two threads per key
+        const std::string key =
+            "k" + std::to_string(t % 2) + "-" + std::to_string(i);  // two threads per key
         const std::string value = Pattern(20'000, static_cast<uint64_t>(i));
         const Code put = PutOne(*client, key, value).code();
         if (put != Code::kOk && put != Code::kExists) ++wrong;

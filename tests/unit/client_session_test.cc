@@ -1,4 +1,5 @@
-// Sessions that end, answers that get lost, meta services that restart: what the calls of a client make of it.
+// Sessions that end, answers that get lost, meta services that restart: what the calls of a client
+// make of it.
 #include <gmock/gmock.h>
 
 #include "tests/unit/client_cluster.h"
@@ -8,7 +9,8 @@ namespace {
 
 using google::protobuf::MessageLite;
 
-// Loses the answer to the first call of `method`: the service has done it, the client does not know.
+// Loses the answer to the first call of `method`: the service has done it, the client does not
+// know.
 FaultyChannel::After LoseFirstAnswer(uint16_t lost) {
   return [lost, done = std::make_shared<std::atomic<bool>>(false)](uint16_t method, MessageLite*) {
     if (method != lost || done->exchange(true)) return Status::Ok();
@@ -22,7 +24,8 @@ class SessionTest : public testing::Test {
   std::unique_ptr<Client> Connect() {
     faults_ = std::make_shared<FaultyChannel>(cluster_.RawChannel());
     faults_->SetAfter([this](uint16_t method, MessageLite* reply) {
-      if (method == proto::kOpenSession.id) session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
+      if (method == proto::kOpenSession.id)
+        session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
       return Status::Ok();
     });
     auto client = client::ConnectOver(cluster_.Options(), {{cluster_.url(), faults_}});
@@ -35,7 +38,8 @@ class SessionTest : public testing::Test {
     request.set_session(session_);
     proto::Empty reply;
     auto channel = cluster_.RawChannel();
-    ASSERT_EQ(channel->Call(proto::kCloseSession, request, &reply, In(std::chrono::seconds(10))), Status::Ok());
+    ASSERT_EQ(channel->Call(proto::kCloseSession, request, &reply, In(std::chrono::seconds(10))),
+              Status::Ok());
   }
 
   Cluster cluster_;
@@ -61,7 +65,8 @@ TEST_F(SessionTest, AnEndedSessionIsOpenedAgainByEachKindOfCall) {
 TEST_F(SessionTest, ASessionThatEndsBetweenStartAndCommitCostsAnotherRound) {
   auto client = Connect();
   faults_->SetAfter([this, done = false](uint16_t method, MessageLite* reply) mutable {
-    if (method == proto::kOpenSession.id) session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
+    if (method == proto::kOpenSession.id)
+      session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
     if (method == proto::kPutStart.id && !done) {
       done = true;
       EndSession();
@@ -100,7 +105,8 @@ TEST_F(SessionTest, ALostAnswerToAStartLeavesNoGrantBehind) {
   const uint64_t before = session_;
   auto remember = LoseFirstAnswer(proto::kPutStart.id);
   faults_->SetAfter([this, remember](uint16_t method, MessageLite* reply) {
-    if (method == proto::kOpenSession.id) session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
+    if (method == proto::kOpenSession.id)
+      session_ = static_cast<proto::OpenSessionReply*>(reply)->session();
     return remember(method, reply);
   });
   EXPECT_EQ(PutOne(*client, "k", "value"), Status::Ok());
@@ -128,7 +134,8 @@ TEST_F(SessionTest, HeartbeatsKeepAnIdleSession) {
   auto client = Connect();
   const uint64_t before = session_;
   const TimePoint deadline = In(std::chrono::seconds(60));
-  while (faults_->calls(proto::kSessionHeartbeat.id) < 2 && Clock::Real().Now() < deadline) std::this_thread::yield();
+  while (faults_->calls(proto::kSessionHeartbeat.id) < 2 && Clock::Real().Now() < deadline)
+    std::this_thread::yield();
   EXPECT_GE(faults_->calls(proto::kSessionHeartbeat.id), 2);
   EXPECT_EQ(PutOne(*client, "k", "value"), Status::Ok());
   EXPECT_EQ(session_.load(), before);
@@ -136,7 +143,8 @@ TEST_F(SessionTest, HeartbeatsKeepAnIdleSession) {
 
 TEST_F(SessionTest, AServiceThatIsBusyOrNotTheLeaderIsAskedAgain) {
   auto client = Connect();
-  for (const Code code : {Code::kQueueFull, Code::kNotLeader, Code::kUnavailable, Code::kRecovering}) {
+  for (const Code code :
+       {Code::kQueueFull, Code::kNotLeader, Code::kUnavailable, Code::kRecovering}) {
     faults_->SetBefore([code, left = 3](uint16_t method, const MessageLite&) mutable {
       return method == proto::kExists.id && left-- > 0 ? Status(code, "test") : Status::Ok();
     });
@@ -148,7 +156,8 @@ TEST_F(SessionTest, AServiceThatIsBusyOrNotTheLeaderIsAskedAgain) {
 TEST_F(SessionTest, ADirectoryThatIsNotAnsweredIsAClearStatus) {
   auto client = Connect();
   faults_->SetBefore([](uint16_t method, const MessageLite&) {
-    return method == proto::kDirectory.id ? Status(Code::kInternal, "test: no directory") : Status::Ok();
+    return method == proto::kDirectory.id ? Status(Code::kInternal, "test: no directory")
+                                          : Status::Ok();
   });
   EXPECT_EQ(PutOne(*client, "k", "value").code(), Code::kInternal);
 }

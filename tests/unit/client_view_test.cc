@@ -10,7 +10,8 @@ namespace {
 
 std::string Joined(const View& view) {
   std::string out;
-  for (const ConstBuffer& piece : view.pieces()) out.append(static_cast<const char*>(piece.data), piece.size);
+  for (const ConstBuffer& piece : view.pieces())
+    out.append(static_cast<const char*>(piece.data), piece.size);
   return out;
 }
 
@@ -36,7 +37,8 @@ TEST(ViewTest, ShowsTheBytesAndPinsThem) {
     EXPECT_EQ(StatOne(*client, "k").pins, 1U);
     // The pool is written over twice; what is viewed stays.
     for (int i = 0; i < 10; ++i) {
-      ASSERT_EQ(PutOne(*client, "other" + std::to_string(i), Pattern(3_MiB, 100 + i)), Status::Ok());
+      ASSERT_EQ(PutOne(*client, "other" + std::to_string(i), Pattern(3_MiB, 100 + i)),
+                Status::Ok());
     }
     EXPECT_TRUE(Joined(*view) == value);
     // Removed is invisible, but its bytes are pinned still.

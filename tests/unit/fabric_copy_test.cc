@@ -11,8 +11,7 @@
 namespace mmc::fabric {
 namespace {
 
-constexpr CopyMethod kMethods[] = {CopyMethod::kMemcpy, CopyMethod::kStream, CopyMethod::kStreamPages,
-                                   CopyMethod::kRepMovsb};
+constexpr CopyMethod kMethods[] = {CopyMethod::kMemcpy, CopyMethod::kStream, CopyMethod::kRepMovsb};
 
 std::vector<std::byte> Numbers(size_t size, uint32_t seed) {
   std::vector<std::byte> bytes(size);

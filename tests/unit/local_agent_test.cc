@@ -1,6 +1,6 @@
-// Goal: a node says the right thing to the meta service, whatever that answers, and never keeps an incarnation whose
-// grants somebody else may have given out.
-// Method: a scripted meta service over the real RPC layer, and a body that only writes down what it is told.
+// Goal: a node says the right thing to the meta service, whatever that answers, and never keeps an
+// incarnation whose grants somebody else may have given out. Method: a scripted meta service over
+// the real RPC layer, and a body that only writes down what it is told.
 #include <gtest/gtest.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -35,7 +35,8 @@ class ScriptedMeta {
     server_->Handle(proto::kJoin, [this](const rpc::CallContext&, const proto::JoinRequest& request,
                                          proto::JoinReply* reply) { return Join(request, reply); });
     server_->Handle(proto::kNodeHeartbeat,
-                    [this](const rpc::CallContext&, const proto::NodeHeartbeatRequest&, proto::NodeHeartbeatReply*) {
+                    [this](const rpc::CallContext&, const proto::NodeHeartbeatRequest&,
+                           proto::NodeHeartbeatReply*) {
                       MutexLock lock(mutex_);
                       ++beats_;
                       changed_.NotifyAll();
@@ -44,15 +45,17 @@ class ScriptedMeta {
                       beat_answers_.pop_front();
                       return status;
                     });
-    server_->Handle(proto::kNodeLeave,
-                    [this](const rpc::CallContext&, const proto::NodeLeaveRequest& request, proto::Empty*) {
-                      MutexLock lock(mutex_);
-                      leaves_.push_back(request);
-                      changed_.NotifyAll();
-                      return Status::Ok();
-                    });
-    server_->HandleAsync(proto::kCatalogSync, [this](rpc::CallContext, const proto::CatalogSyncRequest& request,
-                                                     proto::CatalogSyncReply* reply) { return Sync(request, reply); });
+    server_->Handle(
+        proto::kNodeLeave,
+        [this](const rpc::CallContext&, const proto::NodeLeaveRequest& request, proto::Empty*) {
+          MutexLock lock(mutex_);
+          leaves_.push_back(request);
+          changed_.NotifyAll();
+          return Status::Ok();
+        });
+    server_->HandleAsync(proto::kCatalogSync,
+                         [this](rpc::CallContext, const proto::CatalogSyncRequest& request,
+                                proto::CatalogSyncReply* reply) { return Sync(request, reply); });
     EXPECT_TRUE(server_->Start().ok());
   }
   ~ScriptedMeta() { server_->Stop(Clock::Real().Now()); }
@@ -138,11 +141,13 @@ class ScriptedMeta {
     return answer.status;
   }
 
-  asio::awaitable<Status> Sync(const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply) {
+  asio::awaitable<Status> Sync(const proto::CatalogSyncRequest& request,
+                               proto::CatalogSyncReply* reply) {
     {
       MutexLock lock(mutex_);
       syncs_.push_back(request);
-      fenced_.insert(fenced_.end(), request.fenced_sessions().begin(), request.fenced_sessions().end());
+      fenced_.insert(fenced_.end(), request.fenced_sessions().begin(),
+                     request.fenced_sessions().end());
       changed_.NotifyAll();
       for (const uint64_t session : request.fenced_sessions()) open_fences_.erase(session);
       const bool has_records = !sync_answers_.empty();
@@ -333,8 +338,8 @@ TEST_F(MetaAgentTest, AJoinThatIsRefusedAsStaleMakesANewNode) {
 
 TEST_F(MetaAgentTest, AJoinWithUnknownOutcomeIsNotBuiltOn) {
   StartJoined();
-  // The second join may have been taken by a meta service that forgot the node and gave its space out again: that the
-  // third one is "resumed" then says nothing about the objects.
+  // The second join may have been taken by a meta service that forgot the node and gave its space
+  // out again: that the third one is "resumed" then says nothing about the objects.
   meta_.AnswerJoin({.status = Status(Code::kConnectionLost)});
   meta_.AnswerJoin({.resumed = true});
   meta_.AnswerBeat(Code::kStaleNode);
@@ -385,12 +390,14 @@ TEST_F(MetaAgentTest, InterruptEndsTheWaitForAJoin) {
 }
 
 TEST_F(MetaAgentTest, AJoinThatIsNotTakenInTimeSaysWhy) {
-  for (int i = 0; i < 10'000; ++i) meta_.AnswerJoin({.status = Status(Code::kRecovering, "still reading catalogs")});
+  for (int i = 0; i < 10'000; ++i)
+    meta_.AnswerJoin({.status = Status(Code::kRecovering, "still reading catalogs")});
   agent_.Start();
   ASSERT_TRUE(meta_.WaitJoins(2));
   const Status status = agent_.WaitJoined(Clock::Real().Now());
   EXPECT_EQ(status.code(), Code::kUnavailable);
-  EXPECT_NE(status.message().find("still reading catalogs"), std::string::npos) << status.ToString();
+  EXPECT_NE(status.message().find("still reading catalogs"), std::string::npos)
+      << status.ToString();
 }
 
 }  // namespace

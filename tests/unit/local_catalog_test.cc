@@ -1,5 +1,6 @@
 // Goal: a catalog file says what its node holds, whatever happens to the node or to the file.
-// Method: random records against a model, read back; then files that are cut, garbled, overlapping, locked, killed.
+// Method: random records against a model, read back; then files that are cut, garbled, overlapping,
+// locked, killed.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -38,12 +39,17 @@ struct Object {
   std::vector<CatalogExtent> extents;
 
   CatalogRecordView View() const {
-    return {.key = key, .generation = generation, .segment = segment, .size = size, .checksum = checksum,
+    return {.key = key,
+            .generation = generation,
+            .segment = segment,
+            .size = size,
+            .checksum = checksum,
             .extents = extents};
   }
 };
 
-// Everything about an object follows from its generation; objects of different generations never overlap.
+// Everything about an object follows from its generation; objects of different generations never
+// overlap.
 Object MakeObject(uint64_t generation) {
   std::mt19937_64 random(generation);
   Object object;
@@ -134,7 +140,10 @@ TEST(CatalogTest, ForgottenSlotsAreUsedAgain) {
   const auto add = [&](uint64_t g) {
     const std::string key = "layer-block-" + std::to_string(1'000'000 + g);
     const CatalogExtent extent{.offset = g * kUnit, .length = kUnit};
-    ASSERT_TRUE((*catalog)->Add({.key = key, .generation = g, .segment = 1, .size = 100, .extents = {&extent, 1}}).ok());
+    ASSERT_TRUE(
+        (*catalog)
+            ->Add({.key = key, .generation = g, .segment = 1, .size = 100, .extents = {&extent, 1}})
+            .ok());
   };
   for (; generation <= 20'000; ++generation) add(generation);
   const uint64_t bytes = (*catalog)->file_bytes();
@@ -272,7 +281,7 @@ size_t CheckSubset(const CatalogImage& image, const Sample& sample) {
 TEST(CatalogReaderTest, ACutFileGivesTheRecordsThatAreWhole) {
   const Sample sample = MakeSample();
   size_t last = 0;
-  const size_t interesting = kCatalogHeaderBytes + 64_KiB;
+  const size_t interesting = std::min(sample.bytes.size(), kCatalogHeaderBytes + 48_KiB);
   for (size_t size = 0; size <= interesting; size += size < kCatalogHeaderBytes ? 61 : 8) {
     const Result<CatalogImage> image = CatalogReader::Parse({sample.bytes.data(), size});
     if (size < kCatalogHeaderBytes) {
@@ -316,7 +325,8 @@ TEST(CatalogReaderTest, GarbageOverALengthIsRefusedOrDropped) {
   const Sample sample = MakeSample();
   std::mt19937_64 random(11);
   for (int round = 0; round < 3000; ++round) {
-    std::vector<std::byte> bytes(sample.bytes.begin(), sample.bytes.begin() + kCatalogHeaderBytes + 32_KiB);
+    std::vector<std::byte> bytes(sample.bytes.begin(),
+                                 sample.bytes.begin() + kCatalogHeaderBytes + 32_KiB);
     const size_t at = random() % bytes.size();
     const size_t length = std::min<size_t>(bytes.size() - at, 1 + random() % 600);
     for (size_t i = 0; i < length; ++i) bytes[at + i] = static_cast<std::byte>(random());
@@ -343,7 +353,11 @@ TEST(CatalogReaderTest, BytesThatTwoRecordsClaimBelongToNeither) {
   ASSERT_TRUE(catalog.ok());
   const auto add = [&](uint64_t generation, uint32_t segment, std::vector<CatalogExtent> extents) {
     ASSERT_TRUE((*catalog)
-                    ->Add({.key = "k", .generation = generation, .segment = segment, .size = 1, .extents = extents})
+                    ->Add({.key = "k",
+                           .generation = generation,
+                           .segment = segment,
+                           .size = 1,
+                           .extents = extents})
                     .ok());
   };
   add(1, 1, {{0, kUnit}});
@@ -429,13 +443,15 @@ TEST(CatalogTest, AKilledWriterLeavesWholeRecords) {
     EXPECT_EQ(image->torn_records, 0u);
     EXPECT_EQ(image->overlapping_records, 0u);
     EXPECT_GE(image->records.size(), 20u);
-    for (const CatalogImage::Record& record : image->records) ExpectSame(record, MakeObject(record.generation));
+    for (const CatalogImage::Record& record : image->records)
+      ExpectSame(record, MakeObject(record.generation));
   }
 }
 
 TEST(ServiceFilePathTest, KeepsNamesApartAndInTheirFolder) {
   const std::string uid = std::to_string(geteuid());
-  EXPECT_EQ(ServiceFilePath("/dev/shm", "node-1", "catalog"), "/dev/shm/mmc-node-1-" + uid + ".catalog");
+  EXPECT_EQ(ServiceFilePath("/dev/shm", "node-1", "catalog"),
+            "/dev/shm/mmc-node-1-" + uid + ".catalog");
   const std::string a = ServiceFilePath("/d", "host:7000", "sock");
   const std::string b = ServiceFilePath("/d", "host/7000", "sock");
   EXPECT_NE(a, b);

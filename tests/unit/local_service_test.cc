@@ -1,16 +1,21 @@
 // Goal: a node keeps the promises of local_service.h towards writers, readers and the meta service.
-// Method: a real meta service and real local services in this process; bytes move over real shm and tcp links.
+// Method: a real meta service and real local services in this process; bytes move over real shm and
+// tcp links.
+#include "local_service/local_service.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <thread>
 
+#include "fabric/tcp/frame.h"
 #include "fabric/transport.h"
 #include "local_service/catalog_reader.h"
-#include "local_service/local_service.h"
 #include "local_service/meta_agent.h"
 #include "meta_service/meta_service.h"
 #include "proto/key_list.h"
@@ -34,7 +39,8 @@ struct Place {
 
 std::string Value(size_t bytes, uint64_t seed) {
   std::string value(bytes, '\0');
-  for (size_t i = 0; i < bytes; ++i) value[i] = static_cast<char>((i * 2654435761u + seed * 40503u) >> 7);
+  for (size_t i = 0; i < bytes; ++i)
+    value[i] = static_cast<char>((i * 2654435761u + seed * 40503u) >> 7);
   return value;
 }
 
@@ -42,8 +48,8 @@ std::string Value(size_t bytes, uint64_t seed) {
 class FlakyChannel final : public rpc::Channel {
  public:
   explicit FlakyChannel(std::shared_ptr<rpc::Channel> inner) : inner_(std::move(inner)) {}
-  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
-                 TimePoint deadline) override {
+  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request,
+                 google::protobuf::MessageLite* reply, TimePoint deadline) override {
     return inner_->CallRaw(method, request, reply, deadline);
   }
   void CallRawAsync(uint16_t method, const google::protobuf::MessageLite& request,
@@ -52,9 +58,10 @@ class FlakyChannel final : public rpc::Channel {
     const bool cut = broken;
     if (cut) ++cut_calls;
     // The request arrives, the answer does not.
-    inner_->CallRawAsync(method, request, reply, deadline, [cut, done = std::move(done)](Status status) {
-      done(cut ? Status(Code::kConnectionLost) : std::move(status));
-    });
+    inner_->CallRawAsync(method, request, reply, deadline,
+                         [cut, done = std::move(done)](Status status) {
+                           done(cut ? Status(Code::kConnectionLost) : std::move(status));
+                         });
   }
   void Close() override { inner_->Close(); }
   uint64_t connection_epoch() const override { return inner_->connection_epoch(); }
@@ -100,7 +107,8 @@ class LocalServiceTest : public testing::Test {
     options.join_timeout = std::chrono::seconds(30);
     return options;
   }
-  std::unique_ptr<LocalService> StartNode(const LocalOptions& options, std::shared_ptr<rpc::Channel> channel) {
+  std::unique_ptr<LocalService> StartNode(const LocalOptions& options,
+                                          std::shared_ptr<rpc::Channel> channel) {
     Result<std::unique_ptr<LocalService>> node = LocalService::Create(options, std::move(channel));
     EXPECT_TRUE(node.ok()) << node.status().ToString();
     const Status status = (*node)->Start();
@@ -116,8 +124,8 @@ class LocalServiceTest : public testing::Test {
     EXPECT_TRUE(rpc_->Call(proto::kOpenSession, request, &reply, Soon()).ok());
     return reply.session();
   }
-  static std::shared_ptr<fabric::Link> Connect(const LocalService& node, const std::string& transport,
-                                               uint64_t session) {
+  static std::shared_ptr<fabric::Link> Connect(const LocalService& node,
+                                               const std::string& transport, uint64_t session) {
     for (const fabric::Endpoint& endpoint : node.endpoints()) {
       if (endpoint.transport != transport) continue;
       fabric::LinkOptions options;
@@ -148,7 +156,8 @@ class LocalServiceTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.ToString();
     if (reply.status_size() != 1 || reply.status(0) != 0) {
       ADD_FAILURE() << "no grant for " << key << ": "
-                    << (reply.status_size() == 1 ? CodeName(CodeFromWire(reply.status(0))) : "no row");
+                    << (reply.status_size() == 1 ? CodeName(CodeFromWire(reply.status(0)))
+                                                 : "no row");
       return {};
     }
     Place place = PlaceOf(reply.replicas());
@@ -201,7 +210,8 @@ class LocalServiceTest : public testing::Test {
     const TimePoint deadline = Soon();
     while (Clock::Real().Now() < deadline) {
       proto::ClusterStatusReply reply;
-      const Status status = rpc_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply, deadline);
+      const Status status =
+          rpc_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply, deadline);
       if (!status.ok()) return ::testing::AssertionFailure() << status.ToString();
       if (holds(reply)) return ::testing::AssertionSuccess();
       std::this_thread::yield();
@@ -261,7 +271,8 @@ TEST_F(LocalServiceTest, ForgetsWhatIsRemoved) {
   EXPECT_EQ(node->stats().objects, 1u);
 }
 
-class LocalServiceFenceTest : public LocalServiceTest, public testing::WithParamInterface<const char*> {};
+class LocalServiceFenceTest : public LocalServiceTest,
+                              public testing::WithParamInterface<const char*> {};
 
 TEST_P(LocalServiceFenceTest, AFencedSessionWritesNoMore) {
   const auto node = StartNode();
@@ -299,7 +310,9 @@ TEST_F(LocalServiceTest, LeavesWithNothingLeftBehind) {
   node->Stop(Soon());
   Place place;
   EXPECT_EQ(Lookup("a", &place), Code::kNotFound);
-  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 0 && s.objects() == 0; }));
+  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) {
+    return s.capacity_bytes() == 0 && s.objects() == 0;
+  }));
   node->Stop(Soon());
   node.reset();
   EXPECT_NE(access(catalog.c_str(), F_OK), 0);
@@ -307,6 +320,74 @@ TEST_F(LocalServiceTest, LeavesWithNothingLeftBehind) {
   // The name is free again.
   node = StartNode();
   EXPECT_TRUE(node->stats().joined);
+}
+
+// Sends and receives whole structures of the data protocol, as a client that reads slowly.
+class SlowReader {
+ public:
+  explicit SlowReader(const std::string& address) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    const int small = 64 << 10;
+    setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  }
+  ~SlowReader() { close(fd_); }
+  SlowReader(const SlowReader&) = delete;
+  SlowReader& operator=(const SlowReader&) = delete;
+
+  template <typename T>
+  void Send(const T& value) const {
+    ASSERT_EQ(send(fd_, &value, sizeof value, MSG_NOSIGNAL), ssize_t{sizeof value});
+  }
+  bool Receive(void* to, size_t bytes) const {
+    return recv(fd_, to, bytes, MSG_WAITALL) == static_cast<ssize_t>(bytes);
+  }
+
+ private:
+  const int fd_;
+};
+
+TEST_F(LocalServiceTest, AReadThatRunsWhenTheNodeLeavesIsFinished) {
+  const auto node = StartNode();
+  const std::string value = Value(7u << 20, 3);  // more than the sockets in between can hold
+  std::string address;
+  {
+    const auto link = Connect(*node, "tcp", session_);
+    ASSERT_NE(link, nullptr);
+    Put("big", value, *link);
+    link->Close();
+  }
+  for (const fabric::Endpoint& endpoint : node->endpoints()) {
+    if (endpoint.transport == "tcp") address = endpoint.address;
+  }
+  Place place;
+  ASSERT_EQ(Lookup("big", &place), Code::kOk);
+  const SlowReader reader(address);
+  reader.Send(fabric::tcp::Hello{.session = session_});
+  fabric::tcp::HelloReply hello;
+  ASSERT_TRUE(reader.Receive(&hello, sizeof hello));
+  reader.Send(fabric::tcp::RequestHead{.op_count = static_cast<uint32_t>(place.extents.size()),
+                                       .total = value.size(),
+                                       .request = 1});
+  for (const CatalogExtent& extent : place.extents) {
+    reader.Send(fabric::tcp::WireOp{.segment = place.region.segment,
+                                    .epoch = place.region.epoch,
+                                    .offset = extent.offset,
+                                    .length = extent.length});
+  }
+  fabric::tcp::ResponseHead head;
+  ASSERT_TRUE(reader.Receive(&head, sizeof head));
+  ASSERT_EQ(head.code, 0u);
+
+  std::thread stopper([&] { node->Stop(Soon()); });
+  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 0; }));
+  std::string got(value.size(), '\0');
+  EXPECT_TRUE(reader.Receive(got.data(), got.size()));
+  EXPECT_TRUE(got == value);
+  stopper.join();
 }
 
 TEST_F(LocalServiceTest, ALostConnectionLosesNothing) {
@@ -356,7 +437,8 @@ TEST_F(LocalServiceTest, JoinsAsANewNodeWhenTheMetaServiceHasForgottenIt) {
   for (const char* transport : {"tcp", "shm"}) {
     const auto link = Connect(*node, transport, session_);
     ASSERT_NE(link, nullptr);
-    EXPECT_EQ(Move(*link, Direction::kRead, place, buffer.data()).code(), Code::kStaleRegion) << transport;
+    EXPECT_EQ(Move(*link, Direction::kRead, place, buffer.data()).code(), Code::kStaleRegion)
+        << transport;
     Put(std::string("new ") + transport, Value(9000, 3), *link);
     ExpectReads(std::string("new ") + transport, Value(9000, 3), *link);
   }
@@ -381,7 +463,8 @@ TEST_F(LocalServiceTest, SeveralWithoutANameLiveSideBySide) {
   const auto a = StartNode(options, TcpChannel());
   const auto b = StartNode(options, TcpChannel());
   EXPECT_NE(a->name(), b->name());
-  EXPECT_TRUE(Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 16u << 20; }));
+  EXPECT_TRUE(
+      Until([](const proto::ClusterStatusReply& s) { return s.capacity_bytes() == 16u << 20; }));
 }
 
 TEST_F(LocalServiceTest, ATakenDataPortIsAnErrorOnlyWhenItWasAskedFor) {

@@ -1,13 +1,14 @@
 // mmc::Client: put, get, query and remove KV blocks in a pool of many machines.
 //
-// Values are immutable: a second put of a key answers kExists and the old value stays. Every call takes a batch; one is
-// a batch of one. Buffers are scattered: a value is the concatenation of its pieces, in order; it may be read with
-// another split than it was written with.
+// Values are immutable: a second put of a key answers kExists and the old value stays. Every call
+// takes a batch; one is a batch of one. Buffers are scattered: a value is the concatenation of its
+// pieces, in order; it may be read with another split than it was written with.
 //
-// Thread safety: all methods from any thread. Ownership: the caller's buffers must live until the call returns, or, for
-// the asynchronous ones, until the callback ran. Close() is idempotent; the destructor calls it.
-// The library touches no signals, writes nothing to stdout or stderr, and starts only threads of its own.
-// fork(): a client is of use only in the process that made it; the child must not call it, nor destroy it.
+// Thread safety: all methods from any thread. Ownership: the caller's buffers must live until the
+// call returns, or, for the asynchronous ones, until the callback ran. Close() is idempotent; the
+// destructor calls it. The library touches no signals, writes nothing to stdout or stderr, and
+// starts only threads of its own. fork(): a client is of use only in the process that made it; the
+// child must not call it, nor destroy it.
 #pragma once
 
 #include <chrono>
@@ -35,48 +36,49 @@ struct ConstBuffer {
 };
 
 struct ClientOptions {
-  // "tcp://host:port" of the meta service, several separated by commas, or "local://?dram=1GB": a pool inside this
-  // process (link mmc_embedded for that).
+  // "tcp://host:port" of the meta service, several separated by commas, or "local://?dram=1GB": a
+  // pool inside this process (link mmc_embedded for that).
   std::string meta_url = "tcp://127.0.0.1:5000";
-  std::string name = "client";                      // shown in logs of the services
-  std::chrono::milliseconds timeout{60'000};        // deadline of calls that give none
-  std::chrono::milliseconds connect_retry{0};       // keep trying to reach the meta service for so long
-  std::chrono::milliseconds lease{0};               // asked for by gets; 0: the service's default
-  bool location_cache = false;                      // read without asking while a location's lease lasts
+  std::string name = "client";                 // shown in logs of the services
+  std::chrono::milliseconds timeout{60'000};   // deadline of calls that give none
+  std::chrono::milliseconds connect_retry{0};  // keep trying to reach the meta service for so long
+  std::chrono::milliseconds lease{0};          // asked for by gets; 0: the service's default
+  bool location_cache = false;                 // read without asking while a location's lease lasts
   size_t location_cache_keys = 1 << 20;
-  bool same_host = true;                            // use shared memory where it reaches
-  int tcp_connections = 4;                          // per node
-  std::string tcp_congestion_control;               // "": the system's
-  int copy_threads = 0;                             // helpers for big same-host copies besides the caller
-  int async_threads = 4;                            // run the asynchronous calls; at most 64
-  size_t async_queue = 4096;                        // waiting asynchronous calls; more answer kQueueFull
+  bool same_host = true;               // use shared memory where it reaches
+  int tcp_connections = 4;             // per node
+  std::string tcp_congestion_control;  // "": the system's
+  int copy_threads = 0;                // helpers for big same-host copies besides the caller
+  int async_threads = 4;               // run the asynchronous calls; at most 64
+  size_t async_queue = 4096;           // waiting asynchronous calls; more answer kQueueFull
 };
 
 struct PutOptions {
-  uint32_t replicas = 1;                    // 1..8, on distinct nodes
+  uint32_t replicas = 1;                     // 1..8, on distinct nodes
   std::vector<std::string> preferred_nodes;  // by name, tried first
-  bool prefer_local = true;                 // nodes of this host before others
-  std::chrono::milliseconds timeout{0};     // 0: ClientOptions::timeout
+  bool prefer_local = true;                  // nodes of this host before others
+  std::chrono::milliseconds timeout{0};      // 0: ClientOptions::timeout
 };
 struct GetOptions {
   std::chrono::milliseconds timeout{0};
 };
 
 struct PutItem {
-  std::string_view key;                   // 1..2048 bytes
-  std::span<const ConstBuffer> buffers;   // together 1 byte .. 1 GiB
+  std::string_view key;                  // 1..2048 bytes
+  std::span<const ConstBuffer> buffers;  // together 1 byte .. 1 GiB
 };
 struct GetItem {
   std::string_view key;
   std::span<const Buffer> buffers;
-  uint64_t offset = 0;                    // first byte of the value to read
-  // A read from byte 0 is a read of the whole value, and its buffers must hold exactly that, unless allow_short is set.
-  // A ranged read (offset > 0) and one with allow_short fill min(buffers, size - offset) bytes.
+  uint64_t offset = 0;  // first byte of the value to read
+  // A read from byte 0 is a read of the whole value, and its buffers must hold exactly that, unless
+  // allow_short is set. A ranged read (offset > 0) and one with allow_short fill min(buffers, size
+  // - offset) bytes.
   bool allow_short = false;
 };
 struct GetResult {
-  Status status;       // kNotFound, kSizeMismatch (a whole read into other than size bytes), kOutOfRange (offset >= size),
-                       // kReplicasLost, kDeadline, ...
+  Status status;  // kNotFound, kSizeMismatch (a whole read into other than size bytes), kOutOfRange
+                  // (offset >= size), kReplicasLost, kDeadline, ...
   uint64_t bytes = 0;  // read; 0 when status is not OK, and the buffers then hold anything
   uint64_t size = 0;   // of the whole value, when known
 };
@@ -111,7 +113,8 @@ struct NodeInfo {
 };
 struct ClusterStatus {
   std::string version;
-  uint64_t term = 0, uptime_ms = 0, objects = 0, value_bytes = 0, capacity_bytes = 0, used_bytes = 0, sessions = 0;
+  uint64_t term = 0, uptime_ms = 0, objects = 0, value_bytes = 0, capacity_bytes = 0,
+           used_bytes = 0, sessions = 0;
   uint64_t grants = 0, pins = 0, waiting_to_free_bytes = 0, lookups_hit = 0, lookups_missed = 0;
   uint64_t evicted_objects = 0, evicted_bytes = 0, puts = 0, gets = 0, removes = 0;
   uint32_t evict_threshold_high = 0, evict_threshold_low = 0;
@@ -122,9 +125,9 @@ struct ClientStats {
   uint64_t failovers = 0, location_cache_hits = 0, expired_reads = 0;
 };
 
-// A value in place: read-only bytes of the pool, pinned while this lives. Only same-host replicas can be viewed.
-// May be moved to and destroyed on any thread. One that outlives its client can still be read, but is not pinned any
-// more: the pool may reuse its bytes.
+// A value in place: read-only bytes of the pool, pinned while this lives. Only same-host replicas
+// can be viewed. May be moved to and destroyed on any thread. One that outlives its client can
+// still be read, but is not pinned any more: the pool may reuse its bytes.
 class View {
  public:
   View() = default;
@@ -144,19 +147,24 @@ class View {
 
 class Client {
  public:
-  // Reaches the meta service, opens a session. Errors: kInvalidArgument (url), kUnavailable, kDeadline.
+  // Reaches the meta service, opens a session. Errors: kInvalidArgument (url), kUnavailable,
+  // kDeadline.
   static Result<std::unique_ptr<Client>> Connect(const ClientOptions& options);
   virtual ~Client() = default;
 
-  // A batch is at most kMaxBatch (16,384) items; of a larger one every item answers kTooLarge. A key twice in one batch
-  // is put once; the later one answers kExists.
-  // One status per item: OK, kExists (committed before: nothing was written), kNoSpace, kNoNode, kInvalidArgument,
+  // A batch is at most kMaxBatch (16,384) items; of a larger one every item answers kTooLarge. A
+  // key twice in one batch is put once; the later one answers kExists. One status per item: OK,
+  // kExists (committed before: nothing was written), kNoSpace, kNoNode, kInvalidArgument,
   // kTooLarge, kDeadline, ... A value is readable by everyone once its status is OK.
-  virtual std::vector<Status> Put(std::span<const PutItem> items, const PutOptions& options = {}) = 0;
-  // Straight into the caller's buffers. For offset 0 without allow_short the buffers must hold exactly the value.
-  virtual std::vector<GetResult> GetInto(std::span<const GetItem> items, const GetOptions& options = {}) = 0;
+  virtual std::vector<Status> Put(std::span<const PutItem> items,
+                                  const PutOptions& options = {}) = 0;
+  // Straight into the caller's buffers. For offset 0 without allow_short the buffers must hold
+  // exactly the value.
+  virtual std::vector<GetResult> GetInto(std::span<const GetItem> items,
+                                         const GetOptions& options = {}) = 0;
   // Into memory of the result.
-  virtual std::vector<Result<std::string>> Get(std::span<const std::string_view> keys, const GetOptions& options = {}) = 0;
+  virtual std::vector<Result<std::string>> Get(std::span<const std::string_view> keys,
+                                               const GetOptions& options = {}) = 0;
 
   // present[i] is 1 or 0. Neither pins nor blocks eviction.
   virtual Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys) = 0;
@@ -167,23 +175,26 @@ class Client {
   virtual Result<std::vector<Status>> Remove(std::span<const std::string_view> keys) = 0;
   virtual Result<uint64_t> RemoveByPrefix(std::string_view prefix) = 0;
   virtual Result<uint64_t> RemoveAll() = 0;
-  virtual Result<ListPage> List(std::string_view prefix, std::string_view page_token, uint32_t limit) = 0;
+  virtual Result<ListPage> List(std::string_view prefix, std::string_view page_token,
+                                uint32_t limit) = 0;
   // kUnsupported when no replica is on this host.
   virtual Result<View> MakeView(std::string_view key) = 0;
 
   virtual Result<ClusterStatus> Cluster() = 0;
   virtual ClientStats stats() const = 0;
 
-  // The same without waiting. `done` runs exactly once on a thread of the library; items are copied, buffers are not.
-  // Returns kQueueFull, without keeping `done`, when too many calls wait.
+  // The same without waiting. `done` runs exactly once on a thread of the library; items are
+  // copied, buffers are not. Returns kQueueFull, without keeping `done`, when too many calls wait.
   virtual Status PutAsync(std::vector<PutItem> items, PutOptions options,
                           std::function<void(std::vector<Status>)> done) = 0;
   virtual Status GetIntoAsync(std::vector<GetItem> items, GetOptions options,
                               std::function<void(std::vector<GetResult>)> done) = 0;
   std::future<std::vector<Status>> PutFuture(std::vector<PutItem> items, PutOptions options = {});
-  std::future<std::vector<GetResult>> GetIntoFuture(std::vector<GetItem> items, GetOptions options = {});
+  std::future<std::vector<GetResult>> GetIntoFuture(std::vector<GetItem> items,
+                                                    GetOptions options = {});
 
-  // Ends the session; pending asynchronous calls complete first, at most until their deadlines.
+  // Ends the session; pending asynchronous calls complete first, at most until their deadlines. Not
+  // from a callback.
   virtual void Close() = 0;
 };
 

@@ -1,0 +1,266 @@
+#include "client_sdk/python/src/services.h"
+
+#include <pybind11/stl.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "client_sdk/python/src/gil.h"
+#include "client_sdk/python/src/live.h"
+#include "client_sdk/python/src/status.h"
+#include "common/base/bytes.h"
+#include "common/base/limits.h"
+#include "common/base/mutex.h"
+#include "common/rpc/url.h"
+#include "local_service/local_service.h"
+#include "meta_service/http/http_server.h"
+#include "meta_service/http/pool_view.h"
+#include "meta_service/http/router.h"
+#include "meta_service/meta_service.h"
+
+namespace mmc::python {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kStopTime{5000};
+
+TimePoint After(milliseconds time) { return Clock::Real().Now() + time; }
+
+std::string WithPort(const std::string& url, uint16_t port) {
+  Result<rpc::Url> parsed = rpc::ParseUrl(url);
+  if (!parsed.ok()) return url;
+  parsed->port = port;
+  return parsed->ToString();
+}
+
+// Common to both: ended once, by Stop(), the destructor or the end of the interpreter.
+class Service : public Endable {
+ public:
+  Service() : forks_(ForkCount()) {}
+
+  bool running() const { return running_; }
+  void End() override { Stop(kStopTime); }
+  // Without the GIL.
+  void Stop(milliseconds timeout) {
+    if (foreign()) return;
+    MutexLock lock(stop_mutex_);
+    if (running_.exchange(false)) StopNow(After(timeout));
+  }
+
+ protected:
+  bool foreign() const { return ForkCount() != forks_; }
+  virtual void StopNow(TimePoint deadline) = 0;
+  std::atomic<bool> running_{false};
+
+ private:
+  const uint32_t forks_;
+  Mutex stop_mutex_;
+};
+
+class PyMetaService final : public Service {
+ public:
+  ~PyMetaService() override {
+    if (foreign()) {
+      (void)http_.release();
+      (void)router_.release();
+      (void)view_.release();
+      (void)service_.release();
+      return;
+    }
+    WithoutGil([this] {
+      Stop(kStopTime);
+      http_.reset();
+      router_.reset();
+      view_.reset();
+      service_.reset();
+    });
+  }
+
+  Status Start(const meta::MetaOptions& options) {
+    MMC_ASSIGN_OR_RETURN(service_, meta::MetaService::Create(options));
+    MMC_RETURN_IF_ERROR(service_->Start());
+    running_ = true;
+    url_ = WithPort(options.url, service_->port());
+    return options.metrics_url.empty() ? Status::Ok() : StartHttp(options.metrics_url);
+  }
+
+  const std::string& url() const { return url_; }
+  uint16_t port() const { return service_->port(); }
+  uint16_t http_port() const { return http_ == nullptr ? 0 : http_->port(); }
+  std::string Metrics() { return service_->metrics().Expose(); }
+
+ private:
+  Status StartHttp(const std::string& metrics_url) {
+    view_ = std::make_unique<meta::http::RpcPoolView>(service_->InProcessChannel(), service_->metrics(),
+                                                      [this] { return service_->ready(); });
+    router_ = std::make_unique<meta::http::Router>(*view_, meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
+    meta::http::HttpOptions http;
+    http.url = metrics_url;
+    http.url_key = "metrics_url";
+    http_ = std::make_unique<meta::http::HttpServer>(http, *router_);
+    return http_->Start();
+  }
+
+  void StopNow(TimePoint deadline) override {
+    service_->Stop(deadline);
+    if (http_ != nullptr) http_->Stop(After(milliseconds(500)));
+  }
+
+  std::string url_;
+  std::unique_ptr<meta::MetaService> service_;
+  std::unique_ptr<meta::http::RpcPoolView> view_;
+  std::unique_ptr<meta::http::Router> router_;
+  std::unique_ptr<meta::http::HttpServer> http_;
+};
+
+class PyLocalService final : public Service {
+ public:
+  ~PyLocalService() override {
+    if (foreign()) {
+      (void)service_.release();
+      new std::shared_ptr<rpc::Channel>(std::move(channel_));  // kept: its threads are not here
+      return;
+    }
+    WithoutGil([this] {
+      Stop(kStopTime);
+      service_.reset();
+      channel_.reset();
+    });
+  }
+
+  Status Start(local::LocalOptions options) {
+    rpc::ChannelOptions channel;
+    channel.url = options.meta_url.substr(0, options.meta_url.find(','));
+    MMC_ASSIGN_OR_RETURN(channel_, rpc::MakeTcpChannel(channel));
+    MMC_ASSIGN_OR_RETURN(service_, local::LocalService::Create(std::move(options), channel_));
+    MMC_RETURN_IF_ERROR(service_->Start());
+    running_ = true;
+    return Status::Ok();
+  }
+
+  std::string name() const { return service_->name(); }
+  std::vector<std::string> endpoints() const {
+    std::vector<std::string> out;
+    for (const fabric::Endpoint& endpoint : service_->endpoints()) {
+      out.push_back(endpoint.transport + " " + endpoint.address);
+    }
+    return out;
+  }
+
+ private:
+  void StopNow(TimePoint deadline) override {
+    service_->Stop(deadline);
+    channel_->Close();
+  }
+
+  std::shared_ptr<rpc::Channel> channel_;
+  std::unique_ptr<local::LocalService> service_;
+};
+
+std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict& keywords) {
+  Options options("MetaService", keywords);
+  meta::MetaOptions meta;
+  meta.url = url;
+  meta.metrics_url.clear();
+  options.Take("metrics_url", &meta.metrics_url);
+  options.TakeInt("io_threads", &meta.io_threads);
+  options.TakeInt("evict_threshold_high", &meta.evict_threshold_high);
+  options.TakeInt("evict_threshold_low", &meta.evict_threshold_low);
+  options.Take("evict_policy", &meta.evict_policy);
+  options.Take("lease", &meta.lease);
+  options.Take("max_lease", &meta.max_lease);
+  options.Take("grant", &meta.grant);
+  options.Take("heartbeat", &meta.heartbeat);
+  options.Take("session_expiry", &meta.session_expiry);
+  options.Take("node_suspect", &meta.node_suspect);
+  options.Take("node_grace", &meta.node_grace);
+  options.TakeInt("max_sessions", &meta.max_sessions);
+  options.TakeInt("max_connections", &meta.max_connections);
+  options.Finish();
+  if (meta.io_threads < 1 || meta.io_threads > 64) RaiseInvalid("MetaService: io_threads must be 1 to 64");
+  auto out = std::make_shared<PyMetaService>();
+  Status started;
+  {
+    const GilRelease released;
+    started = out->Start(meta);
+  }
+  RaiseUnlessOk(started);
+  NoteLive(Rank::kMeta, out);
+  return out;
+}
+
+std::shared_ptr<PyLocalService> StartLocal(const std::string& meta_url, const py::dict& keywords) {
+  Options options("LocalService", keywords);
+  local::LocalOptions local = TakeLocalOptions(&options);
+  options.Take("join_timeout", &local.join_timeout);
+  options.Finish();
+  local.meta_url = meta_url;
+  auto out = std::make_shared<PyLocalService>();
+  Status started;
+  {
+    const GilRelease released;
+    started = out->Start(std::move(local));
+  }
+  RaiseUnlessOk(started);
+  NoteLive(Rank::kNode, out);
+  return out;
+}
+
+template <typename T>
+void StopWithin(T& service, const py::object& timeout) {
+  const milliseconds time = ParseTimeout(timeout);
+  const GilRelease released;
+  service.Stop(time);
+}
+
+}  // namespace
+
+local::LocalOptions TakeLocalOptions(Options* options) {
+  static std::atomic<uint32_t> next{1};
+  local::LocalOptions out;
+  out.prefault = false;
+  out.data_url = "tcp://127.0.0.1:0";
+  out.data_url_set = true;
+  options->TakeBytes("dram", &out.dram_bytes);
+  out.dram_bytes = out.dram_bytes > kMaxSegmentBytes ? out.dram_bytes : AlignUp(out.dram_bytes, kSegmentAlignment);
+  options->Take("name", &out.name);
+  options->Take("data_url", &out.data_url);
+  options->Take("tcp", &out.tcp_enable);
+  options->TakeInt("tcp_threads", &out.tcp_threads);
+  options->Take("tcp_congestion_control", &out.tcp_congestion_control);
+  options->Take("shm", &out.shm_enable);
+  options->Take("shm_directory", &out.shm_directory);
+  options->Take("shm_group", &out.shm_group);
+  options->TakeInt("numa_node", &out.numa_node);
+  options->Take("hugepages", &out.hugepages);
+  options->Take("prefault", &out.prefault);
+  options->Take("catalog_directory", &out.catalog_directory);
+  if (!out.tcp_enable) {
+    out.protocol = "host_shm";
+    out.transport = "shm";
+    if (out.name.empty()) out.name = "pymmc-" + std::to_string(getpid()) + "-" + std::to_string(next++);
+  }
+  return out;
+}
+
+void BindServices(py::module_& m) {
+  py::class_<PyMetaService, std::shared_ptr<PyMetaService>>(m, "MetaService")
+      .def(py::init(&StartMeta), py::arg("url"), py::arg("options"))
+      .def_property_readonly("url", &PyMetaService::url)
+      .def_property_readonly("port", &PyMetaService::port)
+      .def_property_readonly("http_port", &PyMetaService::http_port)
+      .def_property_readonly("running", &PyMetaService::running)
+      .def("metrics", &PyMetaService::Metrics, "In the Prometheus text format.")
+      .def("stop", &StopWithin<PyMetaService>, py::arg("timeout") = 5.0,
+           "Ends waiting calls, lets running ones finish within `timeout` seconds. Idempotent.");
+  py::class_<PyLocalService, std::shared_ptr<PyLocalService>>(m, "LocalService")
+      .def(py::init(&StartLocal), py::arg("meta_url"), py::arg("options"))
+      .def_property_readonly("name", &PyLocalService::name)
+      .def_property_readonly("endpoints", &PyLocalService::endpoints)
+      .def_property_readonly("running", &PyLocalService::running)
+      .def("stop", &StopWithin<PyLocalService>, py::arg("timeout") = 5.0,
+           "Leaves the pool: what was stored here is gone. Idempotent.");
+}
+
+}  // namespace mmc::python
