@@ -29,6 +29,11 @@ struct MetaOptions {
   std::chrono::milliseconds node_suspect{3000};  // silence after which a node gets no new placement
   std::chrono::milliseconds node_grace{30'000};  // silence after which a node is dead
 
+  // How long a start waits for nodes that know of objects; 0: it knows to be the first (the conf file says 3 s).
+  std::chrono::milliseconds recovery{0};
+  std::string state_path;       // folder of the members file; empty: none
+  bool commit_durable = false;  // a commit is answered when the owners' catalogs have it
+
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long

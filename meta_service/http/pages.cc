@@ -147,7 +147,7 @@ Response Health(const PageContext& page) {
 
 Response Ready(const PageContext& page) {
   if (page.pool.Ready()) return Text("ready\n");
-  Response response = Text("not ready\n");
+  Response response = Text(page.pool.Recovering() ? "recovering\n" : "not ready\n");
   response.status = 503;
   return response;
 }

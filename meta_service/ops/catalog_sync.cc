@@ -44,7 +44,7 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
     Status polled = env.state.CatalogSync(
         request.node(), request.incarnation(), request.acked_seq(),
         {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())}, kMaxEntries, &batch,
-        now);
+        now, request.fenced_all());
     if (!polled.ok()) co_return polled;
     if (batch.fresh || now >= until || env.waiters.closed()) break;
     co_await queue.Wait(ticket, until);

@@ -33,6 +33,7 @@ Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&, proto::Clus
   reply->set_version(MMC_VERSION);
   reply->set_evict_threshold_high(env.options.evict_threshold_high);
   reply->set_evict_threshold_low(env.options.evict_threshold_low);
+  reply->set_recovering(f.recovering != 0);
   return Status::Ok();
 }
 

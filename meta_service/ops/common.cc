@@ -46,6 +46,20 @@ void FillNode(const NodeInfo& info, proto::Node* out) {
   out->set_silent_ms(std::chrono::duration_cast<std::chrono::milliseconds>(info.silent).count());
 }
 
+Status StillRecovering() {
+  return Status(Code::kRecovering,
+                "the meta service has started a moment ago and nodes still report what they hold: try again soon");
+}
+
+bool MissesAny(OpEnv& env, std::span<const std::string_view> keys) {
+  std::vector<uint8_t> present(keys.size());
+  env.state.Exists(keys, present.data());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (present[i] == 0 && JudgeKey(keys[i]) == Code::kOk) return true;
+  }
+  return false;
+}
+
 TimePoint WaitLimit(const OpEnv& env, const Context& context) {
   const Duration left = context.deadline - Clock::Real().Now();
   const Duration margin = std::min<Duration>(std::chrono::milliseconds(100), left / 10);

@@ -54,6 +54,11 @@ void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaC
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
 void FillNode(const NodeInfo& info, proto::Node* out);
 
+// Why a call cannot be answered before all nodes have reported what they hold.
+Status StillRecovering();
+// Some key of a proper length is not among those that are there.
+bool MissesAny(OpEnv& env, std::span<const std::string_view> keys);
+
 // The call's deadline, a little early so that the answer gets there in time, on the service's clock.
 TimePoint WaitLimit(const OpEnv& env, const Context& context);
 

@@ -50,6 +50,7 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
                 .incarnation = request.incarnation(),
                 .host_id = request.host_id(),
                 .acked_seq = request.acked_seq(),
+                .keeps_memory = request.keeps_memory(),
                 .must_resume = request.must_resume()};
   for (const auto& endpoint : request.endpoints()) spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
   for (const auto& segment : request.segments()) {
@@ -62,6 +63,7 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   reply->set_heartbeat_ms(env.options.heartbeat.count());
   reply->set_grace_ms(env.options.node_grace.count());
   reply->set_resumed(joined.resumed);
+  reply->set_want_catalog(joined.want_catalog);
   return Status::Ok();
 }
 

@@ -4,6 +4,9 @@
 // Rules that hold for all: lists that belong together have one length (else kInvalidArgument for the call); at most
 // kMaxBatch keys (kTooLarge); a key has 1..kMaxKeyBytes bytes and a value 1..kMaxValueBytes, each judged per key.
 //
+// While the meta service recovers, rows of keys that are not there say kRecovering; a call without rows, of which the
+// answer could change with what is still to be reported, fails with kRecovering.
+//
 // Thread safety: any thread. Ownership: OpEnv outlives the server it is registered with.
 #pragma once
 
@@ -48,6 +51,8 @@ Awaitable<Status> PutStart(OpEnv&, Context, const proto::PutStartRequest&, proto
 // One attempt, without waiting.
 Status PutStartNow(OpEnv&, const proto::PutStartRequest&, proto::PutStartReply*);
 Status PutCommit(OpEnv&, const proto::PutCommitRequest&, proto::PutCommitReply*);
+// Answers after every owner's catalog has what was committed; kDeadline when one has it not in time (ask with Stat).
+Awaitable<Status> PutCommitDurable(OpEnv&, Context, const proto::PutCommitRequest&, proto::PutCommitReply*);
 Status PutAbort(OpEnv&, const proto::PutAbortRequest&, proto::PutAbortReply*);
 
 Status Lookup(OpEnv&, const proto::LookupRequest&, proto::LookupReply*);
@@ -66,6 +71,7 @@ Status Join(OpEnv&, const proto::JoinRequest&, proto::JoinReply*);
 Status NodeHeartbeat(OpEnv&, const proto::NodeHeartbeatRequest&, proto::NodeHeartbeatReply*);
 Status NodeLeave(OpEnv&, const proto::NodeLeaveRequest&, proto::Empty*);
 Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&, proto::CatalogSyncReply*);
+Awaitable<Status> CatalogReport(OpEnv&, Context, const proto::CatalogReportRequest&, proto::CatalogReportReply*);
 Status ReportReplica(OpEnv&, const proto::ReportReplicaRequest&, proto::Empty*);
 Status Directory(OpEnv&, const proto::DirectoryRequest&, proto::DirectoryReply*);
 Status ClusterStatus(OpEnv&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);

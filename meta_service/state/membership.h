@@ -1,7 +1,8 @@
 // Nodes: who joined with which incarnation and segments, and who is still heard.
 //
 // A node is known by its name; its id is given at the first join and stays. An incarnation that left or was declared
-// dead cannot come back: late writers of it might still be under way.
+// dead cannot come back: late writers of it might still be under way. One that is not known and keeps its memory reports
+// what is in it (kRecovering), then serves; new blocks are placed on it once it has fenced all earlier writers.
 //
 // Thread safety: all methods from any thread. Ownership: shares segments and feeds with the SegmentTable. Lock order:
 // this lock, then the SegmentTable's.
@@ -16,6 +17,7 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "meta_service/state/adoption.h"
 #include "meta_service/state/catalog_feed.h"
 #include "meta_service/state/segment.h"
 #include "meta_service/state/types.h"
@@ -36,19 +38,31 @@ class Membership {
  public:
   using Segments = std::vector<std::shared_ptr<Segment>>;
 
+  using Report = std::shared_ptr<NodeReport>;
+
   explicit Membership(SegmentTable& table) : table_(table), view_(std::make_shared<PlacementView>()) {}
 
   struct Admission {
     uint32_t node = 0;
     bool resumed = false;
+    bool want_catalog = false;
     Segments dropped;  // of the incarnation before: the caller drops what is in them
   };
   // Errors: kStaleNode, kQueueFull (nodes, segments).
   Result<Admission> Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records, TimePoint now);
   // A sign of life. Errors: kStaleNode.
   Result<NodeHealth> Heartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
-  // The same, for the node's feed.
-  Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, TimePoint now);
+  // The same, for the node's feed. `fenced_all`: nobody of the time before its join can write there any more.
+  Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, bool fenced_all, TimePoint now);
+  // The same, for the node's report; null when there is none to wait for.
+  Result<Report> OpenReport(uint32_t node, uint64_t incarnation, TimePoint now);
+  // The report is in the tables: the node serves, its feed flows.
+  void ReportDone(uint32_t node, const Report& report, TimePoint now);
+  size_t OpenReports() const;
+  // All of them have joined and have nothing more to report.
+  bool AllReported(const std::vector<std::string>& names) const;
+  // Of the nodes that are there.
+  std::vector<std::string> Names() const;
   Result<Segments> Leave(uint32_t node, uint64_t incarnation);
   // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
   Status Suspect(uint32_t node, Duration hold, TimePoint now);
@@ -67,6 +81,8 @@ class Membership {
     JoinSpec spec;
     NodeHealth health = NodeHealth::kServing;
     bool gone = false;  // left or dead: this incarnation is over
+    bool fenced = true;  // false: writers of the time before its join may still be there, no new placement
+    Report report;       // null: none, or done
     TimePoint last_heard, suspect_until;
     Segments segments;
     std::shared_ptr<CatalogFeed> feed;

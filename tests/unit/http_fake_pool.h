@@ -69,10 +69,12 @@ class FakePool final : public PoolView {
 
   std::string Metrics() override { return "# TYPE mmc_up gauge\nmmc_up 1\n"; }
   bool Ready() override { return ready; }
+  bool Recovering() override { return recovering; }
 
   std::map<std::string, uint64_t> keys;  // -> size
   Status down;                           // what everything answers when it is not OK
   int lists_left = -1;                   // List calls until one fails; -1: never
+  bool recovering = false;
   bool ready = true;
 
  private:
