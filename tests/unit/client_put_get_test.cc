@@ -247,26 +247,27 @@ TEST(Replicas, AreOnDistinctNodesAndAGetFailsOverWhenOneDies) {
   EXPECT_GT(faults->calls(proto::kReportReplica.id), 0);
 }
 
-TEST(Replicas, TheLastOneGoneIsAClearStatus) {
+class LastReplica : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Transports, LastReplica, testing::Bool(),
+                         [](const auto& p) { return std::string(p.param ? "shm" : "tcp"); });
+
+TEST_P(LastReplica, GoneIsAClearStatus) {
   Cluster cluster({.nodes = 1, .dram_bytes = 64_MiB, .meta = {}});
-  for (const bool same_host : {false, true}) {
-    if (same_host) continue;  // the node is dead by now: one transport per cluster
-    std::shared_ptr<FaultyChannel> faults;
-    ClientOptions options = cluster.Options();
-    options.same_host = same_host;
-    auto client = cluster.ConnectFaulty(options, &faults);
-    ASSERT_EQ(PutOne(*client, "k", "value"), Status::Ok());
-    faults->SetAfter([&, killed = false](uint16_t method, google::protobuf::MessageLite*) mutable {
-      if (method == proto::kLookup.id && !killed) {
-        killed = true;
-        cluster.KillNode(0);
-      }
-      return Status::Ok();
-    });
-    const auto got = GetOne(*client, "k");
-    EXPECT_EQ(got.code(), Code::kReplicasLost) << got.status().ToString();
-    EXPECT_THAT(got.status().message(), testing::HasSubstr("node0"));
-  }
+  std::shared_ptr<FaultyChannel> faults;
+  ClientOptions options = cluster.Options();
+  options.same_host = GetParam();
+  auto client = cluster.ConnectFaulty(options, &faults);
+  ASSERT_EQ(PutOne(*client, "k", "value"), Status::Ok());
+  faults->SetAfter([&, killed = false](uint16_t method, google::protobuf::MessageLite*) mutable {
+    if (method == proto::kLookup.id && !killed) {
+      killed = true;
+      cluster.KillNode(0);
+    }
+    return Status::Ok();
+  });
+  const auto got = GetOne(*client, "k");
+  EXPECT_EQ(got.code(), Code::kReplicasLost) << got.status().ToString();
+  EXPECT_THAT(got.status().message(), testing::HasSubstr("node0"));
 }
 
 TEST(Replicas, ANodeThatLeftTakesItsObjectsAlong) {

@@ -167,7 +167,16 @@ TEST(Restart, AClientGoesOnWithANewMetaService) {
   auto client = cluster.Connect();
   ASSERT_EQ(PutOne(*client, "k", "value"), Status::Ok());
   cluster.RestartMeta();
-  // The new one knows no objects; it serves again once the node has joined it.
+  // The new one knows no objects, and no node until the old one has joined it.
+  const TimePoint deadline = In(std::chrono::seconds(60));
+  bool serving = false;
+  while (!serving && Clock::Real().Now() < deadline) {
+    const auto status = client->Cluster();
+    ASSERT_TRUE(status.ok()) << status.status().ToString();
+    serving = !status->nodes.empty() && status->nodes[0].state == "serving";
+    if (!serving) std::this_thread::yield();
+  }
+  ASSERT_TRUE(serving);
   const Status put = PutOne(*client, "k", "again");
   EXPECT_TRUE(put.ok()) << put.ToString();
   EXPECT_EQ(GetOne(*client, "k").value_or(""), "again");
