@@ -50,6 +50,10 @@ TEST_F(HttpRouterTest, HealthAndReadiness) {
   EXPECT_EQ(Get("/ready").status, 200);
   pool_.ready = false;
   EXPECT_EQ(Get("/ready").status, 503);
+  EXPECT_EQ(Get("/ready").body, "not ready\n");
+  pool_.recovering = true;
+  EXPECT_EQ(Get("/ready").status, 503);
+  EXPECT_EQ(Get("/ready").body, "recovering\n");
   EXPECT_EQ(GetJson("/health").at("service_ready"), false);
   EXPECT_EQ(Get("/role").body, "leader\n");
   EXPECT_EQ(Get("/ha_status").body, "ha=off role=leader term=3\n");

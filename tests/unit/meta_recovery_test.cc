@@ -1,6 +1,8 @@
 // A state that knows nothing and nodes that do: everything comes back, conflicts go by generation, space that a catalog
 // claims is never handed out, and what may still be reported is never called missing.
+#include <atomic>
 #include <random>
+#include <thread>
 
 #include "tests/unit/meta_recovery_fixture.h"
 
@@ -575,6 +577,62 @@ TEST_F(MetaRecovery, MoreRecordsThanSpaceAreRefused) {
   const std::vector<Held> many(60'000, One("k", 5, 0, 100));
   ASSERT_TRUE(a.Report(state_, now(), many, false).ok());
   EXPECT_EQ(a.Report(state_, now(), many, false).code(), Code::kTooLarge);
+}
+
+// ---- many threads ------------------------------------------------------------------------------------------------
+
+TEST_F(MetaRecovery, ReportsReadsRemovalsAndPinsAtTheSameTime) {
+  constexpr uint64_t kObjects = 8'000;
+  std::vector<Owner> owners;
+  for (const char* name : {"a", "b", "c"}) {
+    Owner owner = Node(name, 64_MiB);
+    for (uint64_t i = 0; i < kObjects; ++i) {
+      // Half of the keys have one generation everywhere, the others a different one on each node.
+      const uint64_t generation = i % 2 == 0 ? 1 + i : 1 + i + (owners.size() + 1) * 10 * kObjects;
+      owner.Hold(One("k" + std::to_string(i), generation, i, 100));
+    }
+    owners.push_back(std::move(owner));
+  }
+  std::atomic<int> reporting{static_cast<int>(owners.size())};
+  std::vector<std::thread> threads;
+  for (Owner& owner : owners) {
+    threads.emplace_back([this, &owner, &reporting] {
+      owner.Join(state_, now(), true);
+      owner.ReportAll(state_, now());
+      reporting.fetch_sub(1);
+    });
+  }
+  threads.emplace_back([this, &reporting] {
+    std::mt19937_64 random(1);
+    Views views;
+    while (reporting.load() > 0) {
+      const std::string key = "k" + std::to_string(random() % kObjects);
+      const std::string_view view = key;
+      ReadRow row;
+      views.Clear();
+      ASSERT_TRUE(state_.Lookup(session_, {&view, 1}, 1s, true, {&row, 1}, &views, now()).ok());
+      if (row.code != Code::kOk) continue;
+      Code code = Code::kInternal;
+      ASSERT_TRUE(state_.Unpin(session_, {&row.generation, 1}, {&code, 1}, now()).ok());
+      ASSERT_EQ(code, Code::kOk);
+    }
+  });
+  threads.emplace_back([this, &reporting] {
+    std::mt19937_64 random(2);
+    while (reporting.load() > 0) Remove("k" + std::to_string(random() % kObjects));
+  });
+  for (std::thread& thread : threads) thread.join();
+  for (Owner& owner : owners) owner.Sync(state_, now());
+  clock_.Advance(5s);
+  state_.Reap(now());
+  uint64_t held = 0;
+  for (const Owner& owner : owners) held += owner.UnitsHeld();
+  EXPECT_EQ(UsedUnits(), held);
+  EXPECT_EQ(state_.figures().pins, 0u);
+  EXPECT_EQ(state_.CommittedReplicas(), held);
+  for (const Owner& owner : owners) {
+    for (const Held& record : owner.All()) EXPECT_EQ(Lookup(record.key).generation, record.generation) << record.key;
+  }
 }
 
 }  // namespace
