@@ -52,6 +52,10 @@ class MetaDaemon final : public mmc::runtime::Daemon {
     }
     MMC_LOG(INFO) << "meta service " << MMC_VERSION << " at " << url << ", pages at " << pages << ", evicts above "
                   << options_.evict_threshold_high << "% down to " << options_.evict_threshold_low << "%";
+    if (service_->recovering()) {
+      MMC_LOG(INFO) << "recovering: waiting " << options_.recovery.count()
+                    << " ms for nodes to report what they hold";
+    }
     return Status::Ok();
   }
 

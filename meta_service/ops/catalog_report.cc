@@ -15,21 +15,6 @@ namespace asio = boost::asio;
 
 constexpr int kMaxRecords = 1 << 16;
 
-std::vector<ReportedRecord> RecordsOf(const proto::CatalogReportRequest& request) {
-  std::vector<ReportedRecord> records;
-  records.reserve(request.records_size());
-  for (const auto& record : request.records()) {
-    records.push_back({.key = record.key(),
-                       .segment = record.segment(),
-                       .generation = record.generation(),
-                       .size = record.size(),
-                       .checksum = record.checksum(),
-                       .offsets = {record.extent_offset().data(), static_cast<size_t>(record.extent_offset_size())},
-                       .lengths = {record.extent_length().data(), static_cast<size_t>(record.extent_length_size())}});
-  }
-  return records;
-}
-
 // One line per report, whatever was in it.
 void Log(uint32_t node, const ReportProgress& progress) {
   std::string conflicts;
@@ -54,7 +39,7 @@ Awaitable<Status> CatalogReport(OpEnv& env, Context context, const proto::Catalo
     co_return Status(Code::kTooLarge, std::to_string(request.records_size()) + " records in one report, at most " +
                                           std::to_string(kMaxRecords) + " are taken: split it");
   }
-  auto progress = env.state.TakeReport(request.node(), request.incarnation(), RecordsOf(request), request.last(),
+  auto progress = env.state.TakeReport(request.node(), request.incarnation(), ReportedRecords(request), request.last(),
                                        env.clock.Now());
   if (!progress.ok()) co_return progress.status();
   const bool over = progress->done;

@@ -46,6 +46,21 @@ void FillNode(const NodeInfo& info, proto::Node* out) {
   out->set_silent_ms(std::chrono::duration_cast<std::chrono::milliseconds>(info.silent).count());
 }
 
+std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& request) {
+  std::vector<ReportedRecord> records;
+  records.reserve(request.records_size());
+  for (const auto& record : request.records()) {
+    records.push_back({.key = record.key(),
+                       .segment = record.segment(),
+                       .generation = record.generation(),
+                       .size = record.size(),
+                       .checksum = record.checksum(),
+                       .offsets = {record.extent_offset().data(), static_cast<size_t>(record.extent_offset_size())},
+                       .lengths = {record.extent_length().data(), static_cast<size_t>(record.extent_length_size())}});
+  }
+  return records;
+}
+
 Status StillRecovering() {
   return Status(Code::kRecovering,
                 "the meta service has started a moment ago and nodes still report what they hold: try again soon");

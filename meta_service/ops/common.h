@@ -54,6 +54,9 @@ void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaC
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
 void FillNode(const NodeInfo& info, proto::Node* out);
 
+// Views into the request.
+std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& request);
+
 // Why a call cannot be answered before all nodes have reported what they hold.
 Status StillRecovering();
 // Some key of a proper length is not among those that are there.
