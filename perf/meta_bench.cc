@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "meta_service/ops/common.h"
 #include "meta_service/ops/ops.h"
 #include "meta_service/state/meta_state.h"
 #include "proto/key_list.h"
