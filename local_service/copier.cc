@@ -137,8 +137,8 @@ void Copier::Stop() {
     threads.swap(threads_);
     changed_.NotifyAll();
   }
+  fabric_.Close();  // a copy that runs need not wait for its deadline
   for (std::thread& thread : threads) thread.join();
-  fabric_.Close();
 }
 
 void Copier::Run() {

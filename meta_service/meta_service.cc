@@ -10,6 +10,8 @@
 #include "meta_service/background/members_file.h"
 #include "meta_service/background/runner.h"
 #include "meta_service/metrics.h"
+#include "meta_service/mover/mover_job.h"
+#include "meta_service/mover/mover_metrics.h"
 #include "meta_service/ops/ops.h"
 #include "meta_service/state/meta_state.h"
 
@@ -46,8 +48,9 @@ Result<Before> ReadBefore(const MetaOptions& options) {
   return before;
 }
 
-std::vector<std::unique_ptr<Job>> JobsOf(MetaState& state, const Before& before) {
+std::vector<std::unique_ptr<Job>> JobsOf(MetaState& state, Mover& mover, const Before& before) {
   auto jobs = AllJobs(state);
+  jobs.push_back(std::make_unique<Moving>(mover));
   if (!before.path.empty()) jobs.push_back(std::make_unique<MembersWriter>(state, before.path, before.term));
   return jobs;
 }
@@ -77,8 +80,12 @@ struct MetaService::Impl {
       : options(std::move(o)),
         clock(c),
         state(StateOptionsFrom(options, before)),
+        mover(state, {.bytes_per_second = options.copy_bytes_per_second}),
+        scrubs(mover, state.options().id_base),
         env{.state = state,
             .waiters = waiters,
+            .mover = mover,
+            .scrubs = scrubs,
             .options = options,
             .clock = clock,
             .term = before.term,
@@ -87,10 +94,11 @@ struct MetaService::Impl {
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
                                 .metrics = &registry})),
-        runner(JobsOf(state, before), clock, [this](TimePoint now) { waiters.Expire(now); }) {
+        runner(JobsOf(state, mover, before), clock, [this](TimePoint now) { waiters.Expire(now); }) {
     state.SetListener(&waiters);
     state.BeginRecovery(clock.Now());
     RegisterMetrics(registry, state, clock);
+    RegisterMoverMetrics(registry, mover);
     RegisterOps(env, *server);
   }
 
@@ -99,6 +107,8 @@ struct MetaService::Impl {
   obs::Registry registry;
   Waiters waiters;
   MetaState state;
+  Mover mover;
+  Scrubs scrubs;
   OpEnv env;
   std::unique_ptr<rpc::Server> server;
   Runner runner;

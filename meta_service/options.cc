@@ -87,6 +87,14 @@ std::vector<Setting> RecoverySettings() {
   };
 }
 
+std::vector<Setting> CopySettings() {
+  return {
+      config::Bytes("ock.mmc.meta.copy_bytes_per_second", "1GB", 1u << 20, 1ull << 40,
+                    "How fast blocks are copied from node to node, all nodes together: to make lost "
+                    "replicas anew, and to empty a node that is drained."),
+  };
+}
+
 std::vector<Setting> IdleSettings() {
   using config::WithoutEffect;
   return {
@@ -157,6 +165,7 @@ const config::Schema& MetaSchema() {
                           {"Eviction", EvictionSettings()},
                           {"Times", TimeSettings()},
                           {"Recovery", RecoverySettings()},
+                          {"Copies", CopySettings()},
                           {"Logs", config::LogSettings()},
                           {"TLS", config::TlsSettings()},
                           {"Accepted: no need for them", IdleSettings()}});
@@ -196,6 +205,7 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.drain = Milliseconds(values, "drain");
   out.recovery = Milliseconds(values, "recovery");
   out.state_path = values.GetString("ock.mmc.meta.state_path");
+  out.copy_bytes_per_second = values.GetBytes("ock.mmc.meta.copy_bytes_per_second");
   out.commit_durable = values.GetString("ock.mmc.meta.commit_mode") == "sync";
   return out;
 }

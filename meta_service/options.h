@@ -34,6 +34,8 @@ struct MetaOptions {
   std::string state_path;       // folder of the members file; empty: none
   bool commit_durable = false;  // a commit is answered when the owners' catalogs have it
 
+  uint64_t copy_bytes_per_second = 1u << 30;  // between nodes: lost replicas made anew, drains
+
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long

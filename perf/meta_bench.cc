@@ -31,7 +31,7 @@ std::string Key(uint64_t i) {
 
 // A state with one node, its acknowledgements, and the environment of the methods.
 struct Bench {
-  explicit Bench(uint64_t segment_bytes) : state(Options()), env{state, waiters, options, Clock::Real(), 1, {}} {
+  explicit Bench(uint64_t segment_bytes) : state(Options()), env{state, waiters, mover, scrubs, options, Clock::Real(), 1, {}} {
     JoinSpec spec{.name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
     node = state.Join(spec, Now())->node;
     session = *state.OpenSession("bench", "h", 1, Now());
@@ -88,6 +88,8 @@ struct Bench {
   MetaOptions options;
   Waiters waiters;
   MetaState state;
+  Mover mover{state, {}};
+  Scrubs scrubs{mover, 1};
   OpEnv env;
   uint32_t node = 0;
   uint64_t session = 0, acked = 0;

@@ -168,7 +168,8 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
     const auto& message = parser.get();
     const Request request{.method = std::string(message.method_string()),
                           .target = std::string(message.target()),
-                          .unix_seconds = UnixSeconds()};
+                          .unix_seconds = UnixSeconds(),
+                          .body = message.body()};
     const bool keep_alive = message.keep_alive() && !closing;
     open = co_await Answer(*session, router.Handle(request), message.version(), request.method == "HEAD", keep_alive);
     open = open && keep_alive;

@@ -34,6 +34,8 @@ const char* StateName(int state) {
     case proto::NODE_SUSPECT: return "suspect";
     case proto::NODE_DEAD: return "dead";
     case proto::NODE_LEAVING: return "leaving";
+    case proto::NODE_RECOVERING: return "recovering";
+    case proto::NODE_DRAINING: return "draining";
     default: return "unknown";
   }
 }

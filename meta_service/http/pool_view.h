@@ -23,6 +23,7 @@ class PoolView {
   virtual Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) = 0;
   virtual Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
                       proto::ListReply* out) = 0;
+  virtual Status Drain(const std::string& node, bool cancel) = 0;
   virtual std::string Metrics() = 0;  // Prometheus text
   virtual bool Ready() = 0;
   virtual bool Recovering() = 0;  // not ready, but soon
@@ -41,6 +42,7 @@ class RpcPoolView final : public PoolView {
   Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) override;
   Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
               proto::ListReply* out) override;
+  Status Drain(const std::string& node, bool cancel) override;
   std::string Metrics() override { return metrics_.Expose(); }
   bool Ready() override { return ready_(); }
   bool Recovering() override { return recovering_(); }

@@ -4,7 +4,7 @@
 //   pages        /metrics /metrics/summary /health /ready /role /ha_status /leader /get_all_keys /query_key
 //                /batch_query_keys /get_all_segments /query_segment /get_segments_detail /api/v1/segments/status
 //                /api/v1/capacity/usage /api/v1/capacity/segment_remaining
-//   read only    another method than GET or HEAD answers 405
+//   read only    another method than GET or HEAD answers 405; only drain_jobs.h has pages that change something
 //   not here     routes of the reference that change something, or that have nothing to show, answer 501
 //   errors       {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot answer (an unknown
 //                key or segment, a missing parameter) comes with HTTP 200, as drop-in scripts expect
@@ -27,6 +27,7 @@ struct Request {
   std::string method;  // "GET"
   std::string target;  // "/query_key?key=a"
   int64_t unix_seconds = 0;
+  std::string body;
 };
 
 struct Response {

@@ -43,6 +43,8 @@ void FillNode(const NodeInfo& info, proto::Node* out) {
   }
   for (uint64_t used : info.used_bytes) out->add_used_bytes(used);
   out->set_objects(info.objects);
+  out->set_drain_left_objects(info.drain_left_objects);
+  out->set_drain_left_bytes(info.drain_left_bytes);
   out->set_silent_ms(std::chrono::duration_cast<std::chrono::milliseconds>(info.silent).count());
 }
 

@@ -64,6 +64,7 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   reply->set_grace_ms(env.options.node_grace.count());
   reply->set_resumed(joined.resumed);
   reply->set_want_catalog(joined.want_catalog);
+  reply->set_first_session(env.state.options().id_base);
   return Status::Ok();
 }
 
@@ -80,7 +81,9 @@ Status NodeLeave(OpEnv& env, const proto::NodeLeaveRequest& request, proto::Empt
 }
 
 Status ReportReplica(OpEnv& env, const proto::ReportReplicaRequest& request, proto::Empty*) {
-  return env.state.ReportReplica(request.session(), request.node(), CodeFromWire(request.status()), env.clock.Now());
+  MMC_RETURN_IF_ERROR(env.state.ReportReplica(request.session(), request.node(), CodeFromWire(request.status()),
+                                              env.clock.Now()));
+  return DropReported(env, request);
 }
 
 Status Directory(OpEnv& env, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {

@@ -17,6 +17,7 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/rpc/server.h"
+#include "meta_service/mover/scrubs.h"
 #include "meta_service/options.h"
 #include "meta_service/ops/waiters.h"
 #include "meta_service/state/meta_state.h"
@@ -27,6 +28,8 @@ namespace mmc::meta {
 struct OpEnv {
   MetaState& state;
   Waiters& waiters;
+  Mover& mover;
+  Scrubs& scrubs;
   const MetaOptions& options;
   Clock& clock;
   uint64_t term = 1;
@@ -73,6 +76,9 @@ Status NodeLeave(OpEnv&, const proto::NodeLeaveRequest&, proto::Empty*);
 Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&, proto::CatalogSyncReply*);
 Awaitable<Status> CatalogReport(OpEnv&, Context, const proto::CatalogReportRequest&, proto::CatalogReportReply*);
 Status ReportReplica(OpEnv&, const proto::ReportReplicaRequest&, proto::Empty*);
+Status Drain(OpEnv&, const proto::DrainRequest&, proto::Empty*);
+Status Scrub(OpEnv&, const proto::ScrubRequest&, proto::ScrubReply*);
+Status ScrubStatus(OpEnv&, const proto::ScrubStatusRequest&, proto::ScrubStatusReply*);
 Status Directory(OpEnv&, const proto::DirectoryRequest&, proto::DirectoryReply*);
 Status ClusterStatus(OpEnv&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);
 

@@ -53,6 +53,9 @@ void RegisterOps(OpEnv& env, rpc::Server& server) {
   Sync(env, server, proto::kReportReplica, &ops::ReportReplica);
   Sync(env, server, proto::kDirectory, &ops::Directory);
   Sync(env, server, proto::kClusterStatus, &ops::ClusterStatus);
+  Sync(env, server, proto::kDrain, &ops::Drain);
+  Sync(env, server, proto::kScrub, &ops::Scrub);
+  Sync(env, server, proto::kScrubStatus, &ops::ScrubStatus);
 }
 
 }  // namespace mmc::meta

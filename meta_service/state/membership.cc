@@ -88,7 +88,7 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
   node->spec = spec;
   node->feed = std::move(feed);
   node->health = NodeHealth::kServing;
-  node->gone = false;
+  node->gone = node->draining = false;
   node->fenced = !spec.keeps_memory;
   if (spec.keeps_memory) {
     admission.want_catalog = true;
@@ -216,7 +216,7 @@ Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoi
 void Membership::Changed() {
   auto view = std::make_shared<PlacementView>();
   for (const auto& [id, node] : nodes_) {
-    if (node.health == NodeHealth::kServing && node.fenced && !node.gone) {
+    if (node.health == NodeHealth::kServing && node.fenced && !node.draining && !node.gone) {
       view->nodes.push_back({id, node.spec.host_id, node.segments});
     }
   }
@@ -240,6 +240,7 @@ std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) co
       info.used_bytes.push_back(segment->used_units() * kUnitBytes);
       info.objects += segment->replicas().load(std::memory_order_relaxed);
     }
+    ShowDrain(node, &info);
     info.silent = now - node.last_heard;
     infos.push_back(std::move(info));
   }

@@ -66,6 +66,9 @@ class Membership {
   Result<Segments> Leave(uint32_t node, uint64_t incarnation);
   // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
   Status Suspect(uint32_t node, Duration hold, TimePoint now);
+  // No new placement there while it is draining, in this incarnation. Errors: kNotFound.
+  Status Drain(const std::string& name, bool on);
+  Segments Draining() const;
   // Serving -> suspect -> dead. Gives the segments of those that died now.
   Segments Check(Duration suspect, Duration grace, TimePoint now);
 
@@ -82,6 +85,7 @@ class Membership {
     NodeHealth health = NodeHealth::kServing;
     bool gone = false;  // left or dead: this incarnation is over
     bool fenced = true;  // false: writers of the time before its join may still be there, no new placement
+    bool draining = false;
     Report report;       // null: none, or done
     TimePoint last_heard, suspect_until;
     Segments segments;
@@ -92,6 +96,7 @@ class Membership {
   Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
   void Heard(Node* node, TimePoint now) MMC_REQUIRES(mutex_);
   Segments End(Node* node, NodeHealth health) MMC_REQUIRES(mutex_);
+  static void ShowDrain(const Node& node, NodeInfo* info);
   void Changed() MMC_REQUIRES(mutex_);
 
   SegmentTable& table_;

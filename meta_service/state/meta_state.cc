@@ -83,6 +83,7 @@ void MetaState::DropReplica(Shard& shard, Object* object, uint32_t index, TimePo
   shard.policy->Erase(replica);
   DetachReplica(*object, replica, false, now, effects);
   CloseUp(shard, object, index);
+  NoteReplicas(shard, object, HashKey(object->key()));
 }
 
 Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const Placed& placed) {
@@ -94,6 +95,7 @@ Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const
   grown->checksum = object->checksum;
   grown->lease_until = object->lease_until;
   grown->pins = object->pins;
+  grown->asked = std::max(object->asked, grown->replica_count);
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     const Replica* from = object->replicas() + i;
     Replica* to = grown->replicas() + i;
@@ -108,7 +110,18 @@ Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const
   grown->stamp = next_stamp_.fetch_add(1, std::memory_order_relaxed);
   shard.policy->Insert(grown->replicas() + grown->replica_count - 1);
   shard.policy->Touch(grown);
+  NoteReplicas(shard, grown, hash);
   return grown;
+}
+
+void MetaState::NoteReplicas(Shard& shard, const Object* object, uint64_t hash) {
+  if (object->replica_count >= object->asked) return NoteGone(shard, object);
+  counters_.thin.fetch_add(shard.thin.emplace(object->generation, hash).second, std::memory_order_relaxed);
+}
+
+void MetaState::NoteGone(Shard& shard, const Object* object) {
+  if (shard.thin.empty()) return;
+  counters_.thin.fetch_sub(shard.thin.erase(object->generation), std::memory_order_relaxed);
 }
 
 void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now, Effects* effects) {
@@ -117,6 +130,7 @@ void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePo
   if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation - 1);
   counters_.objects.fetch_sub(1, std::memory_order_relaxed);
   counters_.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
+  NoteGone(shard, object);
   const bool pinned = object->pins > 0;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     shard.policy->Erase(object->replicas() + i);

@@ -12,6 +12,7 @@
 //   catalog_feed.h    per node: records until acknowledged, space that waits for that, fences
 //   deferred_free.h   space that waits for leases               sessions.h, membership.h, placement.h
 //   adoption.h        what a node reports that it holds, until it is in the tables
+//   ../mover/         copies between nodes; works on these parts, its lock comes before theirs
 //
 // Life of space: allocated by PutStart -> (commit) visible -> detached by remove or eviction (FORGET is queued) ->
 // FORGET acknowledged -> last lease and pin over -> free. Of an uncommitted grant: aborted -> free; session ended ->
@@ -42,6 +43,7 @@
 
 namespace mmc::meta {
 
+class Mover;
 class Placer;
 
 // Told after a change, without any lock held, on the thread that made it.
@@ -159,6 +161,7 @@ class MetaState {
   uint64_t CommittedReplicas() const;
 
  private:
+  friend class Mover;
   friend class Placer;
 
   // What a call has caused; told to the listener when no lock is held.
@@ -173,7 +176,7 @@ class MetaState {
     std::atomic<uint64_t> hits{0}, misses{0}, puts{0}, gets{0}, removes{0};
     std::atomic<uint64_t> evicted_objects[kEvictCauses] = {};
     std::atomic<uint64_t> evicted_bytes[kEvictCauses] = {};
-    std::atomic<uint64_t> adopted{0};
+    std::atomic<uint64_t> adopted{0}, thin{0};
     std::atomic<uint64_t> conflicts[kConflictKinds] = {};
   };
 
@@ -202,6 +205,10 @@ class MetaState {
   Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed, uint64_t stamp,
                  uint64_t generation, Effects* effects, std::vector<AckWait>* waits);
   void QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits);
+  void QueueAdd(const Object& object, const Placed& placed, Effects* effects, std::vector<AckWait>* waits);
+  // Its replicas, or the number it should have, have changed. The other: it is out of the table.
+  void NoteReplicas(Shard& shard, const Object* object, uint64_t hash) MMC_REQUIRES(shard.mutex);
+  void NoteGone(Shard& shard, const Object* object) MMC_REQUIRES(shard.mutex);
   void EraseGrant(Shard& shard, Grant* grant) MMC_REQUIRES(shard.mutex);
   Code AbortOne(uint64_t session, uint64_t grant, Effects* effects);
   void FreeUnwritten(const Placed& placed, Effects* effects);

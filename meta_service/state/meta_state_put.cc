@@ -176,41 +176,43 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
   for (uint32_t i = 0; i < object->replica_count; ++i) shard.policy->Insert(object->replicas() + i);
   counters_.objects.fetch_add(1, std::memory_order_relaxed);
   counters_.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
+  NoteReplicas(shard, object, hash);
   QueueAdds(*object, effects, waits);
   return Code::kOk;
 }
 
 void MetaState::QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits) {
-  for (uint32_t i = 0; i < object.replica_count; ++i) {
-    const Placed& placed = object.replicas()[i].placed;
-    Segment& segment = segments_.Get(placed.segment);
-    segment.replicas().fetch_add(1, std::memory_order_relaxed);
-    CatalogEntry entry;
-    entry.segment = segment.info().id;
-    entry.generation = object.generation;
-    entry.size = object.size;
-    entry.checksum = object.checksum;
-    entry.key = object.key();
-    uint64_t left = object.size;
-    placed.ForEach([&](const Extent& extent) {
-      const ExtentView view{extent.offset * kUnitBytes, std::min<uint64_t>(left, extent.units * kUnitBytes)};
-      if (left == object.size) {
-        entry.first = view;
-      } else {
-        entry.others.push_back(view);
-      }
-      left -= view.length;
-    });
-    uint64_t seq = 0;
-    if (segment.feed().Add(std::move(entry), &seq)) effects->feeds.push_back(segment.node());
-    if (waits == nullptr) continue;
-    const auto same = std::find_if(waits->begin(), waits->end(),
-                                   [&](const AckWait& wait) { return wait.feed == segment.shared_feed(); });
-    if (same == waits->end()) {
-      waits->push_back({segment.shared_feed(), seq});
+  for (uint32_t i = 0; i < object.replica_count; ++i) QueueAdd(object, object.replicas()[i].placed, effects, waits);
+}
+
+void MetaState::QueueAdd(const Object& object, const Placed& placed, Effects* effects, std::vector<AckWait>* waits) {
+  Segment& segment = segments_.Get(placed.segment);
+  segment.replicas().fetch_add(1, std::memory_order_relaxed);
+  CatalogEntry entry;
+  entry.segment = segment.info().id;
+  entry.generation = object.generation;
+  entry.size = object.size;
+  entry.checksum = object.checksum;
+  entry.key = object.key();
+  uint64_t left = object.size;
+  placed.ForEach([&](const Extent& extent) {
+    const ExtentView view{extent.offset * kUnitBytes, std::min<uint64_t>(left, extent.units * kUnitBytes)};
+    if (left == object.size) {
+      entry.first = view;
     } else {
-      same->seq = std::max(same->seq, seq);
+      entry.others.push_back(view);
     }
+    left -= view.length;
+  });
+  uint64_t seq = 0;
+  if (segment.feed().Add(std::move(entry), &seq)) effects->feeds.push_back(segment.node());
+  if (waits == nullptr) return;
+  const auto same = std::find_if(waits->begin(), waits->end(),
+                                 [&](const AckWait& wait) { return wait.feed == segment.shared_feed(); });
+  if (same == waits->end()) {
+    waits->push_back({segment.shared_feed(), seq});
+  } else {
+    same->seq = std::max(same->seq, seq);
   }
 }
 

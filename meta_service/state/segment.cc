@@ -21,6 +21,7 @@ const char* NodeHealthName(NodeHealth health) {
     case NodeHealth::kDead: return "dead";
     case NodeHealth::kLeaving: return "leaving";
     case NodeHealth::kRecovering: return "recovering";
+    case NodeHealth::kDraining: return "draining";
   }
   return "unknown";
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -79,6 +80,8 @@ struct alignas(64) Shard {
   GrantSlab grants MMC_GUARDED_BY(mutex);
   // Objects with pins, by generation: those out of the table too.
   std::unordered_map<uint64_t, Object*> pinned MMC_GUARDED_BY(mutex);
+  // Objects with fewer replicas than asked for: hash of the key, by generation.
+  std::map<uint64_t, uint64_t> thin MMC_GUARDED_BY(mutex);
   // While nodes report what they hold: by hash of a key, the generation up to which it must not come back.
   std::unordered_map<uint64_t, uint64_t> buried MMC_GUARDED_BY(mutex);
 

@@ -26,8 +26,16 @@ inline constexpr int kMediums = 3;
 const char* MediumName(Medium medium);
 
 // The numbers are those of proto::NodeState. kRecovering: its catalog is being reported.
-enum class NodeHealth : uint8_t { kServing = 0, kSuspect = 1, kDead = 2, kLeaving = 3, kRecovering = 4 };
-inline constexpr int kNodeHealths = 5;
+// kDraining: no new blocks, and what it holds is copied elsewhere.
+enum class NodeHealth : uint8_t {
+  kServing = 0,
+  kSuspect = 1,
+  kDead = 2,
+  kLeaving = 3,
+  kRecovering = 4,
+  kDraining = 5
+};
+inline constexpr int kNodeHealths = 6;
 const char* NodeHealthName(NodeHealth health);
 
 struct StateOptions {
@@ -167,6 +175,8 @@ struct NodeInfo {
   std::vector<SegmentInfo> segments;
   std::vector<uint64_t> used_bytes;  // as in segments
   uint64_t objects = 0;
+  bool draining = false;
+  uint64_t drain_left_objects = 0, drain_left_bytes = 0;  // what is still there, being written too
   Duration silent{0};
 };
 
