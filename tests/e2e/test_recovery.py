@@ -200,5 +200,7 @@ def test_space_waits_for_a_stopped_client_of_the_killed_node(cluster):
     assert done.returncode != 0, "space was handed out that a stopped client can still write to"
     bench.kill()
     bench.wait(30)
+    eventually(lambda: cluster.cli("put", "first", "-", input=b"x" * 5000, text=False).returncode == 0,
+               "the client's end to give the space free", 30)
     put_works_again(cluster)
     check_all(cluster)
