@@ -1,10 +1,12 @@
-// Copier: carries out the meta service's copy commands. Reads another node's bytes over links of its own straight into
-// this node's memory, and compares the checksum when there is one.
+// Copier: carries out the meta service's copy commands. Reads another node's bytes over links of
+// its own straight into this node's memory, and compares the checksum when there is one.
 //
-// A command that comes again while it waits or runs, or whose result has not been acknowledged, is not carried out again:
-// at any time at most one copy writes to the bytes of a command, and none does after its result was taken.
+// A command that comes again while it waits or runs, or whose result has not been acknowledged, is
+// not carried out again: at any time at most one copy writes to the bytes of a command, and none
+// does after its result was taken.
 //
-// Thread safety: all methods from any thread. Ownership: owns its threads and links; the region table must outlive it.
+// Thread safety: all methods from any thread. Ownership: owns its threads and links; the region
+// table must outlive it.
 #pragma once
 
 #include <cstdint>

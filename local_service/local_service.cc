@@ -74,7 +74,9 @@ struct LocalService::Impl final : NodeBody {
   void TakeWork(const proto::CatalogSyncRequest& told, const proto::CatalogSyncReply& reply) override {
     work.Take(told, reply, ServiceFilePath(options.catalog_directory, name, "catalog"));
   }
-  bool AtWork() override { return work.busy(); }
+  std::chrono::milliseconds LongestPoll(std::chrono::milliseconds usual) override {
+    return work.LongestPoll(usual);
+  }
   uint64_t Report(uint64_t cursor, proto::CatalogReportRequest* request) override;
   void NoteTerm(uint64_t term) override { storage->catalog().SetTerm(term); }
 

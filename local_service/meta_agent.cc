@@ -327,7 +327,7 @@ void MetaAgent::CatalogLoop() {
   std::chrono::milliseconds backoff = times_.backoff_min;
   std::chrono::milliseconds fence_wait = times_.backoff_min;
   for (;;) {
-    const bool at_work = AwaitWork();
+    const std::chrono::milliseconds longest = AwaitWork();
     Membership member;
     bool fences_open;
     bool news;
@@ -363,7 +363,7 @@ void MetaAgent::CatalogLoop() {
         fences_open ? std::min(fence_wait * 2, times_.backoff_max / 4) : times_.backoff_min;
     std::set<uint64_t> to_fence;
     const Status status =
-        Poll(member, fences_open || news || at_work ? std::chrono::milliseconds(0) : times_.poll_wait, &to_fence);
+        Poll(member, fences_open || news ? std::chrono::milliseconds(0) : longest, &to_fence);
     if (status.ok()) {
       polling.Over("the catalog poll");
       backoff = times_.backoff_min;
@@ -381,15 +381,16 @@ void MetaAgent::CatalogLoop() {
   }
 }
 
-bool MetaAgent::AwaitWork() {
-  if (!body_.AtWork()) return false;
+std::chrono::milliseconds MetaAgent::AwaitWork() {
+  const std::chrono::milliseconds longest = body_.LongestPoll(times_.poll_wait);
+  if (longest.count() != 0) return longest;
   const TimePoint until = Clock::Real().Now() + times_.work_wait;
   MutexLock lock(core_->mutex);
   while (!core_->work_ready && core_->joined && !core_->interrupted && Clock::Real().Now() < until) {
     core_->changed.WaitUntil(core_->mutex, until);
   }
   core_->work_ready = false;
-  return true;
+  return longest;
 }
 
 void MetaAgent::WorkReady() {

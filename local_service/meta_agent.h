@@ -61,7 +61,8 @@ class NodeBody {
   // begun. `told` is the request that was answered. TakeWork must not wait.
   virtual void TellWork(proto::CatalogSyncRequest*) {}
   virtual void TakeWork(const proto::CatalogSyncRequest&, const proto::CatalogSyncReply&) {}
-  virtual bool AtWork() { return false; }
+  // How long a poll may be held while this work goes on; 0: something of it may end at any time.
+  virtual std::chrono::milliseconds LongestPoll(std::chrono::milliseconds usual) { return usual; }
   // The term of the meta service that was joined; older ones are not obeyed any more.
   virtual void NoteTerm(uint64_t term) = 0;
 };
@@ -123,8 +124,8 @@ class MetaAgent {
   bool Sleep(std::chrono::milliseconds time);  // false: interrupted
   void BeatLoop();
   void CatalogLoop();
-  // True when the body is at work, after a moment for some of it to end.
-  bool AwaitWork();
+  // How long the next poll may be held; gives work that is about to end a moment to do so.
+  std::chrono::milliseconds AwaitWork();
   // One attempt to become a member.
   Status Join();
   void Become(const proto::JoinRequest& request, const proto::JoinReply& reply);

@@ -1,9 +1,12 @@
-// NodeWork: what a node does for the meta service besides its catalog: copies and checks. The agent's polls carry the
-// commands in and the results out.
+// NodeWork: what a node does for the meta service besides its catalog: copies and checks. The
+// agent's polls carry the commands in and the results out.
 //
-// Thread safety: all methods from any thread. Ownership: owns copier and scrubber; the region table must outlive it.
+// Thread safety: all methods from any thread. Ownership: owns copier and scrubber; the region table
+// must outlive it.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -22,7 +25,11 @@ class NodeWork {
   // After it: what was told has arrived, and what is asked for now. `catalog`: path of its file.
   void Take(const proto::CatalogSyncRequest& told, const proto::CatalogSyncReply& reply,
             const std::string& catalog);
-  bool busy() const { return copier_.busy() || scrubber_.busy(); }
+  // Copies are many and short, checks few and long.
+  std::chrono::milliseconds LongestPoll(std::chrono::milliseconds usual) const {
+    if (copier_.busy()) return std::chrono::milliseconds(0);
+    return scrubber_.busy() ? std::min(usual, std::chrono::milliseconds(100)) : usual;
+  }
   // See Copier::Abandon.
   void Abandon(std::function<void()> done);
   void Stop();

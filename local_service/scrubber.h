@@ -1,9 +1,12 @@
-// Scrubber: checks this node's own records against its memory when the meta service asks for it, at a given pace.
+// Scrubber: checks this node's own records against its memory when the meta service asks for it, at
+// a given pace.
 //
-// It reads the catalog's file, so nothing waits for it. A record whose bytes do not match is looked at again: only if
-// the catalog still has it with the same extents, before and after the second look, the bytes were its own.
+// It reads the catalog's file, so nothing waits for it. A record whose bytes do not match is looked
+// at again: only if the catalog still has it with the same extents, before and after the second
+// look, the bytes were its own.
 //
-// Thread safety: all methods from any thread. Ownership: owns its thread; the region table must outlive it.
+// Thread safety: all methods from any thread. Ownership: owns its thread; the region table must
+// outlive it.
 #pragma once
 
 #include <cstdint>

@@ -314,7 +314,8 @@ void Mover::Describe(const Object& object, const Replica& source, const Placed& 
 }
 
 Mover::Outcome Mover::Begin(Shard& shard, Object* object, uint64_t hash, uint32_t wanted_slot, Effects* effects) {
-  if (under_way_.count(object->generation) != 0 || resting_.count(object->generation) != 0) return Outcome::kUnderWay;
+  const bool rests = resting_.count(object->generation) != 0;
+  if (rests || under_way_.count(object->generation) != 0) return Outcome::kUnderWay;
   if (object->replica_count >= kMaxReplicas) return Outcome::kNoRoom;
   const Replica* source = PickSource(*object, wanted_slot);
   if (source == nullptr) return Outcome::kNoSource;
@@ -440,7 +441,8 @@ bool Mover::DropNow(const Bad& bad, TimePoint now, Effects* effects) {
     if (object->replica_count > 1 && object->pins > 0) return false;  // pinned bytes stay where they are
     ++figures_.bad_replicas;
     MMC_LOG(ERROR) << "a replica on node " << bad.node << " of generation " << bad.generation
-                   << " does not match its checksum and is dropped; " << object->replica_count - 1 << " others are left";
+                   << " does not match its checksum and is dropped; " << object->replica_count - 1
+                   << " others are left";
     if (object->replica_count > 1) {
       state_.DropReplica(shard, object, i, now, effects);
     } else {

@@ -1,17 +1,18 @@
-// Copies replicas from node to node: objects that have fewer replicas than their writer asked for get new ones, and what
-// lies on a draining node goes elsewhere.
+// Copies replicas from node to node: objects that have fewer replicas than their writer asked for get new ones,
+// and what lies on a draining node goes elsewhere.
 //
-// A copy holds a pin on its object, so that the source stays in place, and the space at its destination. The destination
-// node is told by its catalog poll (Collect), reads the bytes itself, and answers (Finish): then the replica is added and
-// its ADD record queued, or the space goes back. A command is told again until it is answered, and its space is not used
-// for anything else before: a node answers every command that it was told, or its incarnation ends. Copies never make the
-// evictor work: they go only where the high threshold is not passed, so nothing is lost for them.
+// A copy holds a pin on its object, so that the source stays in place, and the space at its destination. The
+// destination node is told by its catalog poll (Collect), reads the bytes itself, and answers (Finish): then the
+// replica is added and its ADD record queued, or the space goes back. A command is told again until it is
+// answered, and its space is not used for anything else before: a node answers every command that it was told, or
+// its incarnation ends. Copies never make the evictor work: they go only where the high threshold is not passed,
+// so nothing is lost for them.
 //
-// Where replicas of an object are too few, or lie on a draining node, is known without a search: the shards list the
-// former (Shard::thin); the tables are walked for the latter, a bounded number of objects per tick.
+// Where replicas of an object are too few, or lie on a draining node, is known without a search: the shards list
+// the former (Shard::thin); the tables are walked for the latter, a bounded number of objects per tick.
 //
-// Thread safety: all methods from any thread; its lock comes before all locks of the state. Ownership: the state outlives
-// it; gives back pins and space of open copies when it goes.
+// Thread safety: all methods from any thread; its lock comes before all locks of the state. Ownership: the state
+// outlives it; gives back pins and space of open copies when it goes.
 #pragma once
 
 #include <google/protobuf/repeated_ptr_field.h>

@@ -1,8 +1,8 @@
-// Checks of what nodes hold against the checksums of their catalogs: who has been asked, how far they are. The nodes do
-// the work; what they find bad is dropped.
+// Checks of what nodes hold against the checksums of their catalogs: who has been asked, how far they are. The
+// nodes do the work; what they find bad is dropped.
 //
-// Thread safety: all methods from any thread; its lock is held across no call into another part. Ownership: the mover
-// outlives it. The last few runs are remembered.
+// Thread safety: all methods from any thread; its lock is held across no call into another part. Ownership: the
+// mover outlives it. The last few runs are remembered.
 #pragma once
 
 #include <google/protobuf/repeated_ptr_field.h>

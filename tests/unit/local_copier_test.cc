@@ -1,6 +1,6 @@
-// Goal: a node copies what it is told, byte for byte, or says why not; it finds its own bad bytes; and a pool of real
-// nodes makes lost replicas anew, empties a node, and drops what is bad. Method: copiers over loopback links, then real
-// services in this process over shm and tcp.
+// Goal: a node copies what it is told, byte for byte, or says why not; it finds its own bad bytes; and a pool of
+// real nodes makes lost replicas anew, empties a node, and drops what is bad. Method: copiers over loopback links,
+// then real services in this process over shm and tcp.
 #include "local_service/copier.h"
 
 #include <gtest/gtest.h>
@@ -338,8 +338,9 @@ class PoolTest : public testing::Test {
   template <typename Holds>
   ::testing::AssertionResult Until(Holds holds) {
     const TimePoint deadline = Soon();
+    proto::ClusterStatusReply reply;
     while (Clock::Real().Now() < deadline) {
-      proto::ClusterStatusReply reply;
+      reply.Clear();
       const Status status = rpc_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), &reply, deadline);
       if (!status.ok()) return ::testing::AssertionFailure() << status.ToString();
       // A session that sleeps through this would be expired.
@@ -350,7 +351,7 @@ class PoolTest : public testing::Test {
       if (holds(reply)) return ::testing::AssertionSuccess();
       std::this_thread::yield();
     }
-    return ::testing::AssertionFailure() << "it did not come to that";
+    return ::testing::AssertionFailure() << "it did not come to that: " << reply.ShortDebugString();
   }
   static const proto::Node* Find(const proto::ClusterStatusReply& reply, const std::string& name) {
     for (const proto::Node& node : reply.nodes()) {
@@ -401,13 +402,36 @@ TEST_F(PoolTest, ADrainedNodeLeavesAndEveryByteIsThere) {
     const proto::Node* node = Find(reply, "a");
     return node->state() == proto::NODE_DRAINING && node->drain_left_objects() == 0 && node->drain_left_bytes() == 0;
   }));
-  EXPECT_EQ(nodes_.at("a")->stats().objects, 0u);
+  EXPECT_TRUE(Until([&](const auto&) { return nodes_.at("a")->stats().objects == 0; }));
   nodes_.at("a")->Stop(Clock::Real().Now() + std::chrono::seconds(2));
   for (const auto& [key, value] : values) ExpectValue(key, value, 1);
   EXPECT_TRUE(Until([&](const auto& reply) {
     return nodes_.at("b")->stats().objects + nodes_.at("c")->stats().objects == values.size() && reply.pins() == 0;
   })) << "their catalogs know what was copied";
   EXPECT_EQ(Drain("a").code(), Code::kNotFound);
+}
+
+TEST_F(PoolTest, ADrainOutlivesItsDestination) {
+  Start("a");
+  Start("b", "tcp");
+  std::map<std::string, std::string> values;
+  for (int i = 0; i < 100; ++i) {
+    const std::string key = "key-" + std::to_string(i);
+    values[key] = Value(20'000, static_cast<uint64_t>(i));
+    Put(key, values[key], 2, Sum(values[key]));
+  }
+  Start("c");
+  ASSERT_TRUE(Drain("a").ok());
+  ASSERT_TRUE(Until([&](const auto&) { return nodes_.at("c")->stats().objects > 0; }));
+  nodes_.at("c")->Stop(Clock::Real().Now() + std::chrono::seconds(2));
+  Start("d");
+  ASSERT_TRUE(Until([&](const auto& reply) {
+    const proto::Node* node = Find(reply, "a");
+    return node->drain_left_objects() == 0 && node->drain_left_bytes() == 0 && reply.under_replicated() == 0 &&
+           reply.copies_in_flight() == 0;
+  }));
+  for (const auto& [key, value] : values) ExpectValue(key, value, 2);
+  EXPECT_TRUE(Until([&](const auto& reply) { return reply.waiting_to_free_bytes() == 0 && reply.pins() == 0; }));
 }
 
 TEST_F(PoolTest, ADeadNodesReplicasAreMadeAnew) {
@@ -430,7 +454,9 @@ TEST_F(PoolTest, ACheckFindsBadBytesAndTheGoodReplicaIsCopied) {
   Put("k", value, 2, Sum(value));
   Put("lone", lone, 1, Sum(lone));
   Put("plain", plain, 1, 0);
-  ASSERT_TRUE(Until([&](const auto&) { return nodes_.at("a")->stats().objects + nodes_.at("b")->stats().objects == 4; }));
+  ASSERT_TRUE(Until([&](const auto&) {
+    return nodes_.at("a")->stats().objects + nodes_.at("b")->stats().objects == 4;
+  }));
   proto::ScrubStatusReply status = Scrub();
   EXPECT_EQ(status.nodes(), 2u);
   EXPECT_EQ(status.checked_objects(), 3u);

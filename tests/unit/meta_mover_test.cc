@@ -1,5 +1,6 @@
-// Goal: objects get back the replicas they lost, a drained node ends up empty, and neither pins nor space are left behind,
-// whatever happens to nodes and objects in between. Method: a state turned by hand, nodes that answer when told to.
+// Goal: objects get back the replicas they lost, a drained node ends up empty, and neither pins nor space are left
+// behind, whatever happens to nodes and objects in between. Method: a state turned by hand, nodes that answer when
+// told to.
 #include "meta_service/mover/mover.h"
 
 #include <gtest/gtest.h>
