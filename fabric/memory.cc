@@ -180,7 +180,8 @@ Status CheckFileSystem(int fd, const std::string& path, uint64_t room) {
   if (fstatfs(fd, &fs) != 0) return ErrnoStatus("statfs " + path, errno);
   const auto type = static_cast<uint64_t>(fs.f_type);
   if (type != TMPFS_MAGIC && type != HUGETLBFS_MAGIC) {
-    return Status(Code::kUnsupported, path + " is not in tmpfs or hugetlbfs: a pool must be memory, name another folder");
+    return Status(Code::kUnsupported,
+                  path + " is not in tmpfs or hugetlbfs: a pool must be memory, name another folder");
   }
   // A file system without a limit says 0 of 0.
   const uint64_t free = static_cast<uint64_t>(fs.f_bavail) * static_cast<uint64_t>(fs.f_bsize);

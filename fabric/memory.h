@@ -1,5 +1,5 @@
-// SegmentMemory: one owned, mapped, pre-faulted pool of host memory that other processes can map. It lives in a memfd, or
-// in a named file of tmpfs or hugetlbfs that outlives the process.
+// SegmentMemory: one owned, mapped, pre-faulted pool of host memory that other processes can map. It lives in a memfd,
+// or in a named file of tmpfs or hugetlbfs that outlives the process.
 // Region: memory of a known size and access right, published under a RegionRef.
 //
 // Thread safety: SegmentMemory is immutable after Create; RegionTable's methods may be called from any thread.

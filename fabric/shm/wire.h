@@ -30,7 +30,15 @@ inline constexpr uint32_t kMagic = 0x53434d4d;  // "MMCS"
 inline constexpr uint16_t kVersion = 2;
 inline constexpr uint32_t kSlots = 1024;  // most segments of one listener
 
-enum class PacketKind : uint16_t { kHello = 1, kWelcome = 2, kRefused = 3, kSegment = 4, kReady = 5, kBye = 6, kPresence = 7 };
+enum class PacketKind : uint16_t {
+  kHello = 1,
+  kWelcome = 2,
+  kRefused = 3,
+  kSegment = 4,
+  kReady = 5,
+  kBye = 6,
+  kPresence = 7,
+};
 
 struct Packet {
   uint32_t magic = kMagic;

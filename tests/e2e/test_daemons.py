@@ -49,7 +49,8 @@ def test_dumped_conf_starts_daemons(cluster):
     local = Local(cluster.folder / "local", meta.url, "by-dump" + cluster.tag)
     local_conf = cluster.folder / "local.conf"
     local_conf.write_text(run_program(LOCAL, "--dump-conf").stdout, encoding="utf-8")
-    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}", "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
+    local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}",
+                  "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
                   "--set", f"ock.mmc.local_service.hcom_url=tcp://127.0.0.1:{local.port}",
                   "--set", f"ock.mmc.local_service.shm.directory={local.folder}",
                   "--set", f"ock.mmc.local_service.segment.directory={cluster.memory}",
@@ -268,7 +269,8 @@ def test_conf_files_of_the_first_generation_start_daemons(cluster):
 def test_strict_protocol_without_its_hardware_ends_with_1(cluster):
     cluster.start_meta()
     local = Local(cluster.folder / "strict", cluster.meta.url, "strict" + cluster.tag, "2MB", {
-        "ock.mmc.local_service.protocol": "device_sdma", "ock.mmc.local_service.protocol.strict": "true"}, memory=cluster.memory)
+        "ock.mmc.local_service.protocol": "device_sdma", "ock.mmc.local_service.protocol.strict": "true"},
+        memory=cluster.memory)
     local.start(wait=False)
     try:
         assert local.process.wait(30) in (1, 2)

@@ -22,6 +22,7 @@
 #include "meta_service/meta_service.h"
 #include "proto/key_list.h"
 #include "proto/methods.h"
+#include "tests/unit/flaky_channel.h"
 #include "tests/unit/temp_dir.h"
 
 namespace mmc::local {
@@ -45,35 +46,6 @@ std::string Value(size_t bytes, uint64_t seed) {
     value[i] = static_cast<char>((i * 2654435761u + seed * 40503u) >> 7);
   return value;
 }
-
-// Fails calls as a broken connection would, while the test wants that.
-class FlakyChannel final : public rpc::Channel {
- public:
-  explicit FlakyChannel(std::shared_ptr<rpc::Channel> inner) : inner_(std::move(inner)) {}
-  Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request,
-                 google::protobuf::MessageLite* reply, TimePoint deadline) override {
-    return inner_->CallRaw(method, request, reply, deadline);
-  }
-  void CallRawAsync(uint16_t method, const google::protobuf::MessageLite& request,
-                    google::protobuf::MessageLite* reply, TimePoint deadline,
-                    std::function<void(Status)> done) override {
-    const bool cut = broken;
-    if (cut) ++cut_calls;
-    // The request arrives, the answer does not.
-    inner_->CallRawAsync(method, request, reply, deadline,
-                         [cut, done = std::move(done)](Status status) {
-                           done(cut ? Status(Code::kConnectionLost) : std::move(status));
-                         });
-  }
-  void Close() override { inner_->Close(); }
-  uint64_t connection_epoch() const override { return inner_->connection_epoch(); }
-
-  std::atomic<bool> broken{false};
-  std::atomic<int> cut_calls{0};
-
- private:
-  const std::shared_ptr<rpc::Channel> inner_;
-};
 
 class LocalServiceTest : public testing::Test {
  protected:
@@ -402,7 +374,7 @@ TEST_F(LocalServiceTest, AReadThatRunsWhenTheNodeLeavesIsFinished) {
 }
 
 TEST_F(LocalServiceTest, ALostConnectionLosesNothing) {
-  auto channel = std::make_shared<FlakyChannel>(TcpChannel());
+  auto channel = std::make_shared<test::FlakyChannel>(TcpChannel());
   const auto node = StartNode(Options(), channel);
   const uint64_t incarnation = node->incarnation();
   const auto link = Connect(*node, "shm", session_);
