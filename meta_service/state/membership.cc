@@ -216,8 +216,11 @@ Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoi
 void Membership::Changed() {
   auto view = std::make_shared<PlacementView>();
   for (const auto& [id, node] : nodes_) {
-    if (node.health == NodeHealth::kServing && node.fenced && !node.draining && !node.gone) {
+    if (node.draining || node.gone) continue;
+    if (node.health == NodeHealth::kServing && node.fenced) {
       view->nodes.push_back({id, node.spec.host_id, node.segments});
+    } else {
+      view->more_coming |= node.health == NodeHealth::kServing || node.health == NodeHealth::kRecovering;
     }
   }
   view_ = std::move(view);

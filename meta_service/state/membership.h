@@ -32,6 +32,7 @@ struct PlacementNode {
 };
 struct PlacementView {
   std::vector<PlacementNode> nodes;
+  bool more_coming = false;  // a node that is here takes new blocks soon: its report, or its fence, is not done yet
 };
 
 class Membership {

@@ -54,7 +54,7 @@ Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* v
     if (row.code == Code::kOk) {
       InsertGrant(spec, *session, placed, &row, views, now, &effects);
     } else {
-      row.settled = row.code == Code::kNoNode;
+      row.settled = row.code != Code::kNoSpace;
     }
   }
   EvictForNeeds(placer, now);

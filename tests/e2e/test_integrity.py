@@ -5,6 +5,7 @@ import pytest
 from cluster import eventually
 
 META = {
+    "ock.mmc.meta.recovery_milliseconds": "3000",
     "ock.mmc.meta.heartbeat_milliseconds": "100",
     "ock.mmc.meta.commit_mode": "sync",  # what a put answered for is in the catalogs: no miss is excused
 }
