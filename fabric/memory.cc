@@ -161,13 +161,39 @@ bool HasHugeMappings(const std::byte* data) {
   return false;
 }
 
+Status CheckSize(const SegmentOptions& options) {
+  if (options.size != 0 && IsAligned(options.size, kSegmentAlignment) && options.size <= kMaxSegmentBytes) {
+    return Status::Ok();
+  }
+  return Status(Code::kInvalidArgument, "segment " + options.name + " of " + std::to_string(options.size) +
+                                            " bytes: the size must be a multiple of 2 MiB, at most 1 TiB");
+}
+
+bool IsHugetlb(int fd) {
+  struct statfs fs {};
+  return fstatfs(fd, &fs) == 0 && static_cast<uint64_t>(fs.f_type) == HUGETLBFS_MAGIC;
+}
+
+// A file system whose files are memory; `room`: bytes that must be free there.
+Status CheckFileSystem(int fd, const std::string& path, uint64_t room) {
+  struct statfs fs {};
+  if (fstatfs(fd, &fs) != 0) return ErrnoStatus("statfs " + path, errno);
+  const auto type = static_cast<uint64_t>(fs.f_type);
+  if (type != TMPFS_MAGIC && type != HUGETLBFS_MAGIC) {
+    return Status(Code::kUnsupported,
+                  path + " is not in tmpfs or hugetlbfs: a pool must be memory, name another folder");
+  }
+  // A file system without a limit says 0 of 0.
+  const uint64_t free = static_cast<uint64_t>(fs.f_bavail) * static_cast<uint64_t>(fs.f_bsize);
+  if (fs.f_blocks == 0 || free >= room) return Status::Ok();
+  return Status(Code::kNoSpace, path + " needs " + FormatBytes(room) + ", and its file system has " +
+                                    FormatBytes(free) + " free; make the pool smaller or the file system larger");
+}
+
 }  // namespace
 
 Result<std::shared_ptr<SegmentMemory>> SegmentMemory::Create(const SegmentOptions& options) {
-  if (options.size == 0 || !IsAligned(options.size, kSegmentAlignment) || options.size > kMaxSegmentBytes) {
-    return Status(Code::kInvalidArgument, "segment " + options.name + " of " + std::to_string(options.size) +
-                                              " bytes: the size must be a multiple of 2 MiB, at most 1 TiB");
-  }
+  MMC_RETURN_IF_ERROR(CheckSize(options));
   bool hugetlb = options.hugetlb && HugePagesFree(options.size, options.numa_node);
   if (!hugetlb && options.prefault && options.size > AvailableMemory()) {
     return Status(Code::kIo, "segment " + options.name + " of " + FormatBytes(options.size) + ": only " +
@@ -196,15 +222,85 @@ Result<std::shared_ptr<SegmentMemory>> SegmentMemory::Create(const SegmentOption
   return memory;
 }
 
-Result<std::shared_ptr<SegmentMemory>> SegmentMemory::Map(int fd, uint64_t size, Access access, bool prefault) {
+Status SegmentMemory::TakeNamed(const std::string& path, const SegmentOptions& options, bool prefault) {
+  struct stat info {};
+  if (fstat(fd_, &info) != 0) return ErrnoStatus("stat " + path, errno);
+  backing_ = Backing::kNamed;
+  file_ = {static_cast<uint64_t>(info.st_dev), static_cast<uint64_t>(info.st_ino)};
+  size_ = options.size;
+  MMC_ASSIGN_OR_RETURN(data_, MapAligned(fd_, size_, PROT_READ | PROT_WRITE));
+  MMC_RETURN_IF_ERROR(Bind(data_, options));
+  if (prefault) MMC_RETURN_IF_ERROR(Prefault(data_, size_, true));
+  // Read-only clients get a file of their own: nobody opens this one again for writing through /proc.
+  if (fchmod(fd_, S_IRUSR) != 0) return ErrnoStatus("chmod " + path, errno);
+  page_kind_ = IsHugetlb(fd_) ? "2 MiB hugetlb" : HasHugeMappings(data_) ? "transparent huge pages" : "4 KiB";
+  return Status::Ok();
+}
+
+Result<std::shared_ptr<SegmentMemory>> SegmentMemory::CreateNamed(const std::string& path,
+                                                                  const SegmentOptions& options) {
+  MMC_RETURN_IF_ERROR(CheckSize(options));
   std::shared_ptr<SegmentMemory> memory(new SegmentMemory());
+  memory->fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+  if (memory->fd_ < 0) {
+    if (errno == EEXIST) return Status(Code::kExists, path + " is there already");
+    return ErrnoStatus("make segment file " + path, errno);
+  }
+  Status status = CheckFileSystem(memory->fd_, path, options.size);
+  if (status.ok() && ftruncate(memory->fd_, static_cast<off_t>(options.size)) != 0) {
+    status = ErrnoStatus("segment file " + path + " of " + FormatBytes(options.size), errno);
+  }
+  if (status.ok()) status = memory->TakeNamed(path, options, options.prefault);
+  if (status.ok()) return memory;
+  unlink(path.c_str());
+  return status;
+}
+
+Result<std::shared_ptr<SegmentMemory>> SegmentMemory::ReopenNamed(const std::string& path,
+                                                                  const SegmentOptions& options) {
+  MMC_RETURN_IF_ERROR(CheckSize(options));
+  std::shared_ptr<SegmentMemory> memory(new SegmentMemory());
+  const int looked_at = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (looked_at < 0) {
+    if (errno == ENOENT) return Status(Code::kNotFound, "no segment file " + path);
+    return ErrnoStatus("open segment file " + path, errno);
+  }
+  memory->fd_ = looked_at;
+  struct stat info {};
+  if (fstat(looked_at, &info) != 0) return ErrnoStatus("stat " + path, errno);
+  if (!S_ISREG(info.st_mode) || info.st_uid != geteuid()) {
+    return Status(Code::kPermission, "segment file " + path + " is not a file of this user");
+  }
+  if (static_cast<uint64_t>(info.st_size) != options.size) {
+    return Status(Code::kInvalidArgument, "segment file " + path + " has " + std::to_string(info.st_size) +
+                                              " bytes instead of " + std::to_string(options.size));
+  }
+  MMC_RETURN_IF_ERROR(CheckFileSystem(looked_at, path, 0));
+  // Through /proc: the path may lead elsewhere by now.
+  if (fchmod(looked_at, S_IRUSR | S_IWUSR) != 0) return ErrnoStatus("chmod " + path, errno);
+  const std::string self = "/proc/self/fd/" + std::to_string(looked_at);
+  memory->fd_ = open(self.c_str(), O_RDWR | O_CLOEXEC);
+  const int err = errno;
+  close(looked_at);
+  if (memory->fd_ < 0) return ErrnoStatus("open segment file " + path + " for writing", err);
+  MMC_RETURN_IF_ERROR(memory->TakeNamed(path, options, false));
+  return memory;
+}
+
+Result<std::shared_ptr<SegmentMemory>> SegmentMemory::Map(int fd, uint64_t size, Access access, bool prefault,
+                                                          Backing backing) {
+  std::shared_ptr<SegmentMemory> memory(new SegmentMemory());
+  memory->backing_ = backing;
   memory->fd_ = fd;
   memory->size_ = size;
   struct stat info {};
   if (fstat(fd, &info) != 0) return ErrnoStatus("fstat of a segment file", errno);
-  const int seals = fcntl(fd, F_GET_SEALS);
-  if (size == 0 || info.st_size < 0 || static_cast<uint64_t>(info.st_size) < size || seals < 0 ||
-      (seals & F_SEAL_SHRINK) == 0) {
+  bool steady = backing == Backing::kNamed && CheckFileSystem(fd, "", 0).ok();
+  if (backing == Backing::kSealed) {
+    const int seals = fcntl(fd, F_GET_SEALS);
+    steady = seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
+  }
+  if (size == 0 || info.st_size < 0 || static_cast<uint64_t>(info.st_size) < size || !steady) {
     return Status(Code::kInvalidArgument, "a segment file of " + std::to_string(info.st_size) +
                                               " bytes cannot be mapped as " + std::to_string(size) +
                                               " bytes: it must be as large and sealed against shrinking");
@@ -212,9 +308,8 @@ Result<std::shared_ptr<SegmentMemory>> SegmentMemory::Map(int fd, uint64_t size,
   const bool writable = access == Access::kReadWrite;
   MMC_ASSIGN_OR_RETURN(memory->data_, MapAligned(fd, size, PROT_READ | (writable ? PROT_WRITE : 0)));
   if (prefault) MMC_RETURN_IF_ERROR(Prefault(memory->data_, size, writable));
-  struct statfs fs {};
-  const bool hugetlb = fstatfs(fd, &fs) == 0 && static_cast<uint64_t>(fs.f_type) == HUGETLBFS_MAGIC;
-  memory->page_kind_ = hugetlb ? "2 MiB hugetlb" : HasHugeMappings(memory->data_) ? "transparent huge pages" : "4 KiB";
+  memory->page_kind_ = IsHugetlb(fd) ? "2 MiB hugetlb" : HasHugeMappings(memory->data_) ? "transparent huge pages"
+                                                                                        : "4 KiB";
   return memory;
 }
 

@@ -1,4 +1,5 @@
-// SegmentMemory: one owned, mapped, pre-faulted pool of host memory that other processes can map.
+// SegmentMemory: one owned, mapped, pre-faulted pool of host memory that other processes can map. It lives in a memfd,
+// or in a named file of tmpfs or hugetlbfs that outlives the process.
 // Region: memory of a known size and access right, published under a RegionRef.
 //
 // Thread safety: SegmentMemory is immutable after Create; RegionTable's methods may be called from any thread.
@@ -26,12 +27,32 @@ struct SegmentOptions {
   bool prefault = true;      // touch every page now, with several threads
 };
 
+// What the kernel promises about the file behind a mapping.
+enum class Backing : uint8_t {
+  kSealed = 0,  // a memfd: nobody can make it shorter
+  kNamed = 1,   // a file of tmpfs or hugetlbfs: its owner never makes it shorter, he deletes it
+};
+
+// Which file a named segment is, for as long as the machine runs. All 0: a memfd.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
 class SegmentMemory {
  public:
   // A memfd, 2 MiB aligned in this process. Errors: kInvalidArgument (size), kIo (with what to change).
   static Result<std::shared_ptr<SegmentMemory>> Create(const SegmentOptions& options);
+  // A new file at `path`, which must not be there: zeros. Errors: kExists, kNoSpace (its file system has less room),
+  // kUnsupported (that keeps files on a disk), kInvalidArgument, kIo.
+  static Result<std::shared_ptr<SegmentMemory>> CreateNamed(const std::string& path, const SegmentOptions& options);
+  // The file of an earlier process, with what is in it. Errors: kNotFound, kPermission (not a file of this user),
+  // kInvalidArgument (another size), kUnsupported, kIo.
+  static Result<std::shared_ptr<SegmentMemory>> ReopenNamed(const std::string& path, const SegmentOptions& options);
   // Maps another process's segment; takes the fd. The mapping is shared; writable only when `access` says so.
-  static Result<std::shared_ptr<SegmentMemory>> Map(int fd, uint64_t size, Access access, bool prefault);
+  static Result<std::shared_ptr<SegmentMemory>> Map(int fd, uint64_t size, Access access, bool prefault,
+                                                    Backing backing = Backing::kSealed);
   ~SegmentMemory();
   SegmentMemory(const SegmentMemory&) = delete;
   SegmentMemory& operator=(const SegmentMemory&) = delete;
@@ -41,12 +62,19 @@ class SegmentMemory {
   int fd() const { return fd_; }
   // "2 MiB hugetlb", "transparent huge pages", "4 KiB": what was got, for the log and the doctor.
   const std::string& page_kind() const { return page_kind_; }
+  Backing backing() const { return backing_; }
+  const FileIdentity& file() const { return file_; }
 
  private:
   SegmentMemory() = default;
+  // Maps, binds and prefaults the named file that fd_ is.
+  Status TakeNamed(const std::string& path, const SegmentOptions& options, bool prefault);
+
   std::byte* data_ = nullptr;
   uint64_t size_ = 0;
   int fd_ = -1;
+  Backing backing_ = Backing::kSealed;
+  FileIdentity file_;
   std::string page_kind_;
 };
 

@@ -80,6 +80,8 @@ class Listener {
   // Session 0 means all connections there are, and refuses no new one. `done` may run before Fence returns; it must
   // not wait. It is dropped when the listener ends first.
   virtual void Fence(uint64_t session, std::function<void()> done) = 0;
+  // New connections of sessions below this one (but 0) are refused from now on, as if each had been fenced.
+  virtual void RefuseBelow(uint64_t session) = 0;
   virtual uint64_t connections() const = 0;
   // Accesses that this side is carrying out now; 0 where the client does the work alone. An owner that wants to end
   // gently waits for it to stay 0 for a moment.
@@ -91,6 +93,9 @@ struct ListenOptions {
   int threads = 2;           // tcp: io threads
   uint32_t max_connections = 4096;
   std::string allowed_group;  // shm: besides the same uid, members of this group may connect
+  // shm: a file that is there; each client gets an open file of its own of it with a shared lock (flock). Who gets the
+  // exclusive lock later, in another process too, knows that all clients are gone. Empty: none.
+  std::string presence_file;
   // A request or handshake that has begun must make progress within this time, or its connection is closed.
   std::chrono::milliseconds stall_timeout{30000};
 };

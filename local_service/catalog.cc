@@ -12,6 +12,8 @@
 #include <cstring>
 #include <set>
 
+#include "local_service/catalog_reader.h"
+
 namespace mmc::local {
 namespace {
 
@@ -65,6 +67,10 @@ Status CheckIdentity(const CatalogIdentity& identity) {
                                               std::to_string(identity.node.size()) + " bytes; 1.." +
                                               std::to_string(kMaxNodeNameBytes));
   }
+  if (identity.boot_id.size() > kBootIdBytes) {
+    return Status(Code::kInvalidArgument, "catalog: a boot id of " +
+                                              std::to_string(identity.boot_id.size()) + " bytes");
+  }
   if (identity.segments.size() > kMaxCatalogSegments) {
     return Status(Code::kInvalidArgument, "catalog: " + std::to_string(identity.segments.size()) +
                                               " segments; at most " +
@@ -86,13 +92,76 @@ size_t Catalog::NameHash::operator()(const Name& name) const {
   return XXH3_64bits_withSeed(&name.generation, sizeof name.generation, name.segment);
 }
 
+Result<std::unique_ptr<Catalog>> Catalog::Hold(const std::string& path) {
+  MMC_ASSIGN_OR_RETURN(const int fd, OpenLocked(path));
+  return std::unique_ptr<Catalog>(new Catalog(path, fd));
+}
+
 Result<std::unique_ptr<Catalog>> Catalog::Create(const std::string& path,
                                                  const CatalogIdentity& identity) {
   MMC_RETURN_IF_ERROR(CheckIdentity(identity));
-  MMC_ASSIGN_OR_RETURN(const int fd, OpenLocked(path));
-  std::unique_ptr<Catalog> catalog(new Catalog(path, fd));
+  MMC_ASSIGN_OR_RETURN(std::unique_ptr<Catalog> catalog, Hold(path));
   MMC_RETURN_IF_ERROR(catalog->Reset(identity));
   return catalog;
+}
+
+Result<CatalogImage> Catalog::Read() const { return CatalogReader::Read(fd_, path_); }
+
+Status Catalog::Resume(const CatalogImage& image) {
+  MMC_RETURN_IF_ERROR(CheckIdentity(image.identity));
+  if (image.slots.end > image.slots.file_bytes) {
+    return Status(Code::kInternal, "catalog " + path_ + ": its slots end behind the file");
+  }
+  MMC_RETURN_IF_ERROR(GrowTo(std::max(kFirstBytes, AlignUp(image.slots.file_bytes, 4096))));
+  identity_ = image.identity;
+  used_ = AlignUp(image.slots.end, kSlotAlignment);
+  // A slot that the end of the file cut off would claim what comes there now.
+  std::memset(base_ + used_, 0, mapped_ - used_);
+  for (const CatalogImage::Record& record : image.records) {
+    index_[Name{record.generation, record.segment}] = record.slot;
+  }
+  for (const uint64_t offset : image.slots.free) {
+    SlotHeader& slot = SlotAt(offset);
+    std::atomic_ref<uint32_t>(slot.state).exchange(kSlotFree, std::memory_order_seq_cst);
+    free_slots_[slot.capacity].push_back(offset);
+  }
+  objects_ = index_.size();
+  missing_ = image.missing;
+  return Status::Ok();
+}
+
+Status Catalog::Clear() {
+  if (::ftruncate(fd_, 0) != 0) return ErrnoStatus("empty catalog " + path_, errno);
+  return Status::Ok();
+}
+
+uint64_t Catalog::Scan(uint64_t cursor,
+                       const std::function<bool(const CatalogRecordView&)>& visit) {
+  uint64_t offset = std::max<uint64_t>(cursor, kCatalogHeaderBytes);
+  while (offset < used_) {
+    const SlotHeader& slot = SlotAt(offset);
+    const bool is_slot = slot.magic == kSlotMagic &&
+                         slot.slot_check == SlotCheck(slot, identity_.incarnation, offset);
+    if (!is_slot) {  // garbled before this process came
+      offset += kSlotAlignment;
+      continue;
+    }
+    if (slot.state == kSlotLive) {
+      const std::byte* body = base_ + offset + sizeof(SlotHeader);
+      const auto* extents =
+          reinterpret_cast<const CatalogExtent*>(body + AlignUp(slot.key_bytes, 8));
+      const CatalogRecordView record{
+          .key = {reinterpret_cast<const char*>(body), slot.key_bytes},
+          .generation = slot.generation,
+          .segment = slot.segment,
+          .size = slot.size,
+          .checksum = slot.checksum,
+          .extents = {extents, slot.extent_count}};
+      if (!visit(record)) return offset;
+    }
+    offset += slot.capacity;
+  }
+  return 0;
 }
 
 Catalog::~Catalog() {
@@ -124,6 +193,7 @@ Status Catalog::Reset(const CatalogIdentity& identity) {
   head.incarnation = identity.incarnation;
   head.name_bytes = static_cast<uint32_t>(identity.node.size());
   std::memcpy(head.name, identity.node.data(), identity.node.size());
+  std::memcpy(head.boot_id, identity.boot_id.data(), identity.boot_id.size());
   head.segment_count = static_cast<uint32_t>(identity.segments.size());
   std::copy(identity.segments.begin(), identity.segments.end(), head.segments);
   head.checksum = HeaderChecksum(head);
@@ -247,6 +317,10 @@ bool Catalog::Forget(uint32_t segment, uint64_t generation) {
 
 void Catalog::SetApplied(uint64_t seq) {
   std::atomic_ref<uint64_t>(header().applied_seq).store(seq, std::memory_order_release);
+}
+
+void Catalog::SetTerm(uint64_t term) {
+  std::atomic_ref<uint64_t>(header().term).store(term, std::memory_order_release);
 }
 
 void Catalog::Remove() { ::unlink(path_.c_str()); }

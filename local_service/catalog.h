@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,6 +26,7 @@ namespace mmc::local {
 struct CatalogIdentity {
   std::string node;
   uint64_t incarnation = 0;
+  std::string boot_id;  // of the machine's start; empty: cannot be told
   std::vector<CatalogSegmentRow> segments;
 };
 
@@ -38,8 +40,14 @@ struct CatalogRecordView {
   std::span<const CatalogExtent> extents;
 };
 
+struct CatalogImage;
+
 class Catalog {
  public:
+  // Takes `path` for this process and leaves in it what an earlier one wrote: Read() it, then
+  // Resume() or Reset(). Errors: kExists (another process holds it), kPermission (it is not ours),
+  // kIo.
+  static Result<std::unique_ptr<Catalog>> Hold(const std::string& path);
   // Takes `path` for this process: an older file of that name is emptied. Errors: kExists (another
   // process holds it), kPermission (it is not ours), kIo, kInvalidArgument (identity).
   static Result<std::unique_ptr<Catalog>> Create(const std::string& path,
@@ -48,6 +56,15 @@ class Catalog {
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
+  // What the file says. Errors: as CatalogReader::Open.
+  Result<CatalogImage> Read() const;
+  // Goes on with what Read() gave; slots of records that were not in it are free.
+  Status Resume(const CatalogImage& image);
+  // What an earlier process wrote is gone; Reset() must follow.
+  Status Clear();
+  // Calls `visit` for the records from `cursor` (0: the first) until it answers false. Returns the
+  // cursor of that one; 0: there are no more.
+  uint64_t Scan(uint64_t cursor, const std::function<bool(const CatalogRecordView&)>& visit);
   // Forgets everything and starts again for another identity.
   Status Reset(const CatalogIdentity& identity);
   // Adding what is there already replaces it. Errors: kInvalidArgument (the record), kIo (no room
@@ -57,6 +74,7 @@ class Catalog {
   bool Forget(uint32_t segment, uint64_t generation);
   // Everything up to `seq` is in the file.
   void SetApplied(uint64_t seq);
+  void SetTerm(uint64_t term);
   // Deletes the file. The catalog is of no use afterwards.
   void Remove();
 
@@ -64,6 +82,7 @@ class Catalog {
   uint64_t file_bytes() const { return file_bytes_.load(std::memory_order_relaxed); }
   uint64_t missing() const { return missing_.load(std::memory_order_relaxed); }
   const std::string& path() const { return path_; }
+  const CatalogIdentity& identity() const { return identity_; }
 
  private:
   struct Name {

@@ -28,9 +28,10 @@ namespace mmc::local {
 static_assert(std::endian::native == std::endian::little, "the catalog file is little-endian");
 
 inline constexpr uint64_t kCatalogMagic = 0x31'47'4C'54'43'43'4D'4DULL;  // "MMCCTLG1"
-inline constexpr uint32_t kCatalogVersion = 1;
+inline constexpr uint32_t kCatalogVersion = 2;
 inline constexpr uint32_t kCatalogHeaderBytes = 4096;
 inline constexpr uint32_t kMaxCatalogSegments = 64;
+inline constexpr uint32_t kBootIdBytes = 40;
 inline constexpr uint32_t kSlotMagic = 0x544F4C53;  // "SLOT"
 inline constexpr uint32_t kSlotFree = 0;
 inline constexpr uint32_t kSlotLive = 0x4556494C;  // "LIVE"
@@ -43,8 +44,11 @@ struct CatalogSegmentRow {
   uint32_t medium = 0;  // as proto::Medium
   int32_t numa_node = -1;
   uint64_t size = 0;
+  // The named file that the segment lives in; 0: a memfd, which ends with the process.
+  uint64_t device = 0;
+  uint64_t inode = 0;
 };
-static_assert(sizeof(CatalogSegmentRow) == 24);
+static_assert(sizeof(CatalogSegmentRow) == 40);
 
 struct CatalogHeader {
   uint64_t magic = 0;
@@ -55,12 +59,16 @@ struct CatalogHeader {
   uint32_t name_bytes = 0;
   uint32_t segment_count = 0;
   char name[256] = {};
+  // The start of the machine, as in /proc/sys/kernel/random/boot_id, zeros behind it.
+  char boot_id[kBootIdBytes] = {};
   CatalogSegmentRow segments[kMaxCatalogSegments] = {};
   // Counters that change while it runs; not under the checksum.
   uint64_t area_bytes = 0;   // of the file behind the header, at least
   uint64_t applied_seq = 0;  // the last record of the meta service that is in here
   uint64_t missing = 0;      // records that found no room: not 0 means not complete
-  std::byte reserved[kCatalogHeaderBytes - 40 - 256 - 24 * kMaxCatalogSegments - 24] = {};
+  uint64_t term = 0;         // the newest of a meta service that the node has joined
+  std::byte reserved[kCatalogHeaderBytes - 40 - 256 - kBootIdBytes - 40 * kMaxCatalogSegments -
+                     32] = {};
 };
 static_assert(sizeof(CatalogHeader) == kCatalogHeaderBytes);
 

@@ -34,6 +34,7 @@ Result<CatalogIdentity> ParseHeader(const CatalogHeader& head) {
   CatalogIdentity identity;
   identity.node.assign(head.name, head.name_bytes);
   identity.incarnation = head.incarnation;
+  identity.boot_id.assign(head.boot_id, ::strnlen(head.boot_id, kBootIdBytes));
   identity.segments.assign(head.segments, head.segments + head.segment_count);
   std::set<uint32_t> ids;
   for (const CatalogSegmentRow& row : identity.segments) {
@@ -59,14 +60,19 @@ class Parser {
                            slot.slot_check == SlotCheck(slot, image_.identity.incarnation, offset);
       if (!is_slot) {
         // Not one, or one that lost its head: go on at the next place where one can start.
-        if (!AllZero(bytes_.subspan(offset, kSlotAlignment)))
-          image_.garbled_bytes += kSlotAlignment;
-        offset += kSlotAlignment;
+        const uint64_t length = std::min<uint64_t>(kSlotAlignment, bytes_.size() - offset);
+        if (!AllZero(bytes_.subspan(offset, length))) {
+          image_.garbled_bytes += length;
+          image_.slots.end = offset + length;
+        }
+        offset += length;
         continue;
       }
       TakeSlot(slot, offset);
       if (slot.capacity > bytes_.size() - offset) break;  // the file was cut here
+      if (!took_) image_.slots.free.push_back(offset);
       offset += slot.capacity;
+      image_.slots.end = offset;
     }
     DropOverlaps();
   }
@@ -77,13 +83,16 @@ class Parser {
   }
 
   void TakeSlot(const SlotHeader& slot, uint64_t offset) {
+    took_ = false;
     if (slot.state == kSlotFree) return;
     std::optional<CatalogImage::Record> record = ParseRecord(slot, offset);
     if (!record || !names_.insert({slot.segment, slot.generation}).second) {
       ++image_.torn_records;
       return;
     }
+    record->slot = offset;
     image_.records.push_back(std::move(*record));
+    took_ = true;
   }
 
   std::optional<CatalogImage::Record> ParseRecord(const SlotHeader& slot, uint64_t offset) const {
@@ -152,6 +161,7 @@ class Parser {
     for (size_t i = 0; i < image_.records.size(); ++i) {
       if (drop[i]) {
         ++image_.overlapping_records;
+        image_.slots.free.push_back(image_.records[i].slot);
         continue;
       }
       if (kept != i) image_.records[kept] = std::move(image_.records[i]);
@@ -162,6 +172,7 @@ class Parser {
 
   std::span<const std::byte> bytes_;
   CatalogImage& image_;
+  bool took_ = false;  // the last slot's record is in the image
   std::set<std::pair<uint32_t, uint64_t>> names_;
 };
 
@@ -177,6 +188,9 @@ Result<CatalogImage> CatalogReader::Parse(std::span<const std::byte> bytes) {
   MMC_ASSIGN_OR_RETURN(image.identity, ParseHeader(head));
   image.applied_seq = head.applied_seq;
   image.missing = head.missing;
+  image.term = head.term;
+  image.slots.end = kCatalogHeaderBytes;
+  image.slots.file_bytes = bytes.size();
   Parser(bytes, image).Run();
   return image;
 }
@@ -191,6 +205,10 @@ Result<CatalogImage> CatalogReader::Open(const std::string& path) {
     int fd;
     ~Closer() { ::close(fd); }
   } closer{fd};
+  return Read(fd, path);
+}
+
+Result<CatalogImage> CatalogReader::Read(int fd, const std::string& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return ErrnoStatus("stat catalog " + path, errno);
   if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) {

@@ -22,16 +22,25 @@ struct CatalogImage {
     uint64_t size = 0;
     uint64_t checksum = 0;
     std::vector<CatalogExtent> extents;
+    uint64_t slot = 0;  // where in the file
+  };
+  // The file as its next owner finds it.
+  struct Slots {
+    std::vector<uint64_t> free;  // where they are; records that were dropped left theirs
+    uint64_t end = 0;            // nothing is behind it
+    uint64_t file_bytes = 0;
   };
 
   CatalogIdentity identity;
   uint64_t applied_seq = 0;
+  uint64_t term = 0;            // of the meta service joined last
   uint64_t missing = 0;         // records that found no room when they came
   std::vector<Record> records;  // in the order of the file
   uint64_t torn_records = 0;    // slots that claim to live and do not check out; dropped
   // Records that claim the same bytes as another; both are dropped.
   uint64_t overlapping_records = 0;
   uint64_t garbled_bytes = 0;  // that are neither a slot nor unused
+  Slots slots;
 };
 
 class CatalogReader {
@@ -40,6 +49,8 @@ class CatalogReader {
   // holds nothing because its owner died while making it), kMalformed (header), kBadVersion,
   // kPermission (not ours), kIo.
   static Result<CatalogImage> Open(const std::string& path);
+  // The same of an open file; `path` is for messages.
+  static Result<CatalogImage> Read(int fd, const std::string& path);
   static Result<CatalogImage> Parse(std::span<const std::byte> bytes);
 };
 

@@ -149,20 +149,21 @@ Status Endpoints::OpenTcp() {
   return Status::Ok();
 }
 
-Status Endpoints::OpenHost(const std::string& node) {
-  if (options_.shm_enable) MMC_RETURN_IF_ERROR(OpenShm(node));
+Status Endpoints::OpenHost(const std::string& node, const std::string& presence_file) {
+  if (options_.shm_enable) MMC_RETURN_IF_ERROR(OpenShm(node, presence_file));
   if (options_.loopback_enable) MMC_RETURN_IF_ERROR(Listen("loopback", node));
   return Status::Ok();
 }
 
-Status Endpoints::OpenShm(const std::string& node) {
+Status Endpoints::OpenShm(const std::string& node, const std::string& presence_file) {
   const std::string directory =
       options_.shm_directory.empty() ? DefaultShmDirectory() : options_.shm_directory;
   MMC_RETURN_IF_ERROR(EnsureDirectory(directory, options_.shm_group));
-  return Listen("shm", ServiceFilePath(directory, node, "sock"));
+  return Listen("shm", ServiceFilePath(directory, node, "sock"), presence_file);
 }
 
-Status Endpoints::Listen(const std::string& transport, const std::string& address) {
+Status Endpoints::Listen(const std::string& transport, const std::string& address,
+                         const std::string& presence_file) {
   fabric::Transport* const found = fabric::FindTransport(transport);
   if (found == nullptr)
     return Status(Code::kUnsupported, "transport " + transport + " is not in this build");
@@ -170,6 +171,7 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
   listen.address = address;
   listen.threads = options_.tcp_threads;
   listen.allowed_group = options_.shm_group;
+  listen.presence_file = presence_file;
   MMC_ASSIGN_OR_RETURN(std::unique_ptr<fabric::Listener> listener, found->Listen(listen, regions_));
   MutexLock lock(mutex_);
   listeners_.push_back(std::move(listener));
@@ -215,6 +217,11 @@ void Endpoints::Fence(uint64_t session, std::function<void()> done) {
       if (open->fetch_sub(1) == 1) (*last)();
     });
   }
+}
+
+void Endpoints::RefuseBelow(uint64_t session) {
+  MutexLock lock(mutex_);
+  for (const auto& listener : listeners_) listener->RefuseBelow(session);
 }
 
 uint64_t Endpoints::connections() const {

@@ -29,8 +29,9 @@ class Endpoints {
   // are strict, else a warning. Errors: kUnsupported (strict), kIo (address in use), kConfig
   // (address).
   Status OpenNetwork();
-  // Those within this host, under names made from the node's.
-  Status OpenHost(const std::string& node);
+  // Those within this host, under names made from the node's. `presence_file`: see
+  // fabric::ListenOptions.
+  Status OpenHost(const std::string& node, const std::string& presence_file);
   // Running accesses have ended when it returns.
   void Close();
 
@@ -40,6 +41,7 @@ class Endpoints {
   std::vector<fabric::Endpoint> List() const;
   // See fabric::Listener::Fence; `done` runs when all listeners are through.
   void Fence(uint64_t session, std::function<void()> done);
+  void RefuseBelow(uint64_t session);
   uint64_t connections() const;
   // Accesses that the listeners are carrying out now.
   uint64_t running() const;
@@ -47,8 +49,9 @@ class Endpoints {
  private:
   Status OpenPreferred();
   Status OpenTcp();
-  Status OpenShm(const std::string& node);
-  Status Listen(const std::string& transport, const std::string& address);
+  Status OpenShm(const std::string& node, const std::string& presence_file);
+  Status Listen(const std::string& transport, const std::string& address,
+                const std::string& presence_file = "");
 
   const LocalOptions& options_;
   fabric::RegionTable& regions_;

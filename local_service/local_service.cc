@@ -4,34 +4,29 @@
 
 #include <algorithm>
 #include <atomic>
-#include <random>
 #include <utility>
 
 #include "common/base/mutex.h"
 #include "common/obs/log.h"
 #include "fabric/fabric.h"
 #include "fabric/memory.h"
-#include "local_service/catalog.h"
 #include "local_service/endpoints.h"
 #include "local_service/meta_agent.h"
+#include "local_service/node_work.h"
+#include "local_service/storage.h"
 
 namespace mmc::local {
 namespace {
 
-constexpr uint32_t kDramSegment = 1;
+// One call of a report.
+constexpr int kReportRecords = 4096;
+constexpr size_t kReportBytes = 4u << 20;
 constexpr std::chrono::milliseconds kFenceStep{20};
 constexpr std::chrono::milliseconds kFenceLog{5000};
 constexpr std::chrono::milliseconds kDrainStep{5};
 // A transfer is several requests with nothing under way in between: this long without any is the
 // end.
 constexpr std::chrono::milliseconds kQuiet{50};
-
-uint64_t RandomNonZero() {
-  std::random_device source;
-  uint64_t value = 0;
-  while (value == 0) value = (uint64_t{source()} << 32) | source();
-  return value;
-}
 
 std::string HostName() {
   char text[256] = {};
@@ -67,16 +62,23 @@ struct LocalService::Impl final : NodeBody {
 
   Status Open();
   void Drain(TimePoint until);
-  void Close(TimePoint deadline);
+  void Close(TimePoint deadline, bool keep);
   Status Lend();
-  CatalogIdentity Identity() const;
 
   proto::JoinRequest Describe() override;
   Status Renew(const std::function<bool()>& give_up) override;
   Status Apply(const proto::CatalogRecord& record) override;
-  void Fence(uint64_t session, std::function<void()> done) override {
-    endpoints.Fence(session, std::move(done));
+  void Fence(uint64_t session, std::function<void()> done) override;
+  void FenceAll(uint64_t first_session, std::function<void()> done) override;
+  void TellWork(proto::CatalogSyncRequest* request) override { work.Tell(request); }
+  void TakeWork(const proto::CatalogSyncRequest& told, const proto::CatalogSyncReply& reply) override {
+    work.Take(told, reply, ServiceFilePath(options.catalog_directory, name, "catalog"));
   }
+  std::chrono::milliseconds LongestPoll(std::chrono::milliseconds usual) override {
+    return work.LongestPoll(usual);
+  }
+  uint64_t Report(uint64_t cursor, proto::CatalogReportRequest* request) override;
+  void NoteTerm(uint64_t term) override { storage->catalog().SetTerm(term); }
 
   LocalOptions options;
   const std::shared_ptr<rpc::Channel> meta;
@@ -84,31 +86,19 @@ struct LocalService::Impl final : NodeBody {
   std::atomic<uint64_t> incarnation{0};
   std::atomic<bool> stopping{false};
   std::atomic<bool> open{false};
-  uint32_t epoch = 0;  // changed by the agent's threads only, once they run
-  std::shared_ptr<fabric::SegmentMemory> memory;
+  std::unique_ptr<Storage> storage;  // changed by the agent's threads only, once they run
   fabric::RegionTable regions;
   Endpoints endpoints;
-  std::unique_ptr<Catalog> catalog;
+  NodeWork work{regions, fabric::HostId(), [this] { agent->WorkReady(); }};
   std::unique_ptr<MetaAgent>
       agent;        // made by the constructor's caller, so that Stop may interrupt it at any time
   Mutex lifecycle;  // held by Start and Stop while they run
 };
 
-CatalogIdentity LocalService::Impl::Identity() const {
-  CatalogIdentity identity;
-  identity.node = name;
-  identity.incarnation = incarnation.load();
-  identity.segments.push_back({.id = kDramSegment,
-                               .epoch = epoch,
-                               .medium = proto::MEDIUM_DRAM,
-                               .numa_node = options.numa_node,
-                               .size = options.dram_bytes});
-  return identity;
-}
-
 Status LocalService::Impl::Lend() {
+  const auto& memory = storage->memory();
   fabric::Region region;
-  region.ref = {.segment = kDramSegment, .epoch = epoch};
+  region.ref = storage->region();
   region.memory = {memory->data(), memory->size()};
   region.access = fabric::Access::kReadWrite;
   region.segment = memory;
@@ -116,18 +106,7 @@ Status LocalService::Impl::Lend() {
 }
 
 Status LocalService::Impl::Open() {
-  fabric::SegmentOptions segment;
-  segment.name = "mmc-dram";
-  segment.size = options.dram_bytes;
-  segment.numa_node = options.numa_node;
-  segment.hugetlb = options.hugepages;
-  segment.prefault = options.prefault;
-  MMC_ASSIGN_OR_RETURN(memory, fabric::SegmentMemory::Create(segment));
-  MMC_LOG(INFO) << "segment " << kDramSegment << " of " << FormatBytes(memory->size())
-                << ", pages: " << memory->page_kind();
-  epoch = static_cast<uint32_t>(RandomNonZero() >> 33) + 1;  // 31 bits: there is room to count up
-  incarnation = RandomNonZero();
-  MMC_RETURN_IF_ERROR(Lend());
+  // Before the memory: a node without a name is called after its port.
   MMC_RETURN_IF_ERROR(endpoints.OpenNetwork());
   name = options.name;
   if (name.empty()) {
@@ -135,11 +114,13 @@ Status LocalService::Impl::Open() {
         endpoints.data_port() != 0 ? endpoints.data_port() : static_cast<uint64_t>(::getpid());
     name = HostName() + ":" + std::to_string(suffix);
   }
-  MMC_ASSIGN_OR_RETURN(
-      catalog,
-      Catalog::Create(ServiceFilePath(options.catalog_directory, name, "catalog"), Identity()));
-  // After the catalog: its lock says that no other service of this name uses the socket.
-  MMC_RETURN_IF_ERROR(endpoints.OpenHost(name));
+  MMC_ASSIGN_OR_RETURN(storage, Storage::Open(options, name));
+  incarnation = storage->identity().incarnation;
+  agent->GoOnFrom(storage->applied_seq(), storage->term());
+  MMC_RETURN_IF_ERROR(Lend());
+  // After the storage: its lock says that no other service of this name uses the socket.
+  Presence* const presence = storage->presence();
+  MMC_RETURN_IF_ERROR(endpoints.OpenHost(name, presence == nullptr ? "" : presence->path()));
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
     MMC_LOG(INFO) << "serving " << endpoint.transport << " at " << endpoint.address;
   }
@@ -159,14 +140,21 @@ void LocalService::Impl::Drain(TimePoint until) {
   }
 }
 
-void LocalService::Impl::Close(TimePoint deadline) {
-  agent->Stop(deadline);
+void LocalService::Impl::Close(TimePoint deadline, bool keep) {
+  agent->Stop(deadline, !keep);
+  work.Stop();
   if (open) Drain(std::min(deadline, Clock::Real().Now() + options.drain));
-  open = false;
+  const bool was_open = open.exchange(false);
   endpoints.Close();
-  regions.Remove({.segment = kDramSegment, .epoch = epoch});
-  if (catalog != nullptr) catalog->Remove();
-  memory.reset();
+  if (storage == nullptr || storage->memory() == nullptr) return;  // closed before
+  regions.Remove(storage->region());
+  if (keep && was_open) {
+    MMC_LOG(INFO) << "node " << name << " keeps its " << storage->catalog().objects()
+                  << " objects for the next start";
+  } else if (!keep) {
+    storage->Remove();
+  }
+  storage->Unmap();
 }
 
 proto::JoinRequest LocalService::Impl::Describe() {
@@ -174,12 +162,13 @@ proto::JoinRequest LocalService::Impl::Describe() {
   request.set_name(name);
   request.set_incarnation(incarnation.load());
   request.set_host_id(fabric::HostId());
+  request.set_catalog_objects(storage->catalog().objects());
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
     proto::Endpoint* out = request.add_endpoints();
     out->set_transport(endpoint.transport);
     out->set_address(endpoint.address);
   }
-  for (const CatalogSegmentRow& row : Identity().segments) {
+  for (const CatalogSegmentRow& row : storage->identity().segments) {
     proto::Segment* out = request.add_segments();
     out->set_id(row.id);
     out->set_epoch(row.epoch);
@@ -190,12 +179,49 @@ proto::JoinRequest LocalService::Impl::Describe() {
   return request;
 }
 
+void LocalService::Impl::Fence(uint64_t session, std::function<void()> done) {
+  // What an earlier process of this node let in has no connection here, and may be of any session.
+  endpoints.Fence(session, [this, done = std::move(done)]() mutable {
+    Presence* const presence = storage->presence();
+    if (presence == nullptr) return done();
+    presence->WhenEarlierGone(std::move(done));
+  });
+}
+
+void LocalService::Impl::FenceAll(uint64_t first_session, std::function<void()> done) {
+  endpoints.RefuseBelow(first_session);
+  // The node's own copies write there too.
+  work.Abandon([this, done = std::move(done)]() mutable { Fence(0, std::move(done)); });
+}
+
+uint64_t LocalService::Impl::Report(uint64_t cursor, proto::CatalogReportRequest* request) {
+  size_t bytes = 0;
+  return storage->catalog().Scan(cursor, [&](const CatalogRecordView& view) {
+    // The first record always fits: its size has a bound of its own.
+    const size_t size = RecordBytes(view.key.size(), view.extents.size());
+    const bool full = request->records_size() >= kReportRecords || bytes + size > kReportBytes;
+    if (full && request->records_size() != 0) return false;
+    bytes += size;
+    proto::CatalogRecord* out = request->add_records();
+    out->set_segment(view.segment);
+    out->set_generation(view.generation);
+    out->set_key(view.key.data(), view.key.size());
+    out->set_size(view.size);
+    out->set_checksum(view.checksum);
+    for (const CatalogExtent& extent : view.extents) {
+      out->add_extent_offset(extent.offset);
+      out->add_extent_length(extent.length);
+    }
+    return true;
+  });
+}
+
 Status LocalService::Impl::Renew(const std::function<bool()>& give_up) {
-  MMC_LOG(WARNING) << "node " << name << " becomes a new incarnation; its " << catalog->objects()
-                   << " objects are given up";
-  regions.Remove({.segment = kDramSegment, .epoch = epoch});
+  MMC_LOG(WARNING) << "node " << name << " becomes a new incarnation; its "
+                   << storage->catalog().objects() << " objects are given up";
+  regions.Remove(storage->region());
   auto fenced = std::make_shared<Flag>();
-  endpoints.Fence(0, [fenced] { fenced->Set(); });
+  FenceAll(0, [fenced] { fenced->Set(); });
   TimePoint next_line = Clock::Real().Now() + kFenceLog;
   while (!fenced->WaitFor(kFenceStep)) {
     if (give_up()) return Status(Code::kCancelled, "stopped while data connections were closing");
@@ -205,17 +231,16 @@ Status LocalService::Impl::Renew(const std::function<bool()>& give_up) {
         << "still " << endpoints.connections()
         << " data connections open; a client on this host does not let go of the memory";
   }
-  ++epoch;
-  incarnation = RandomNonZero();
-  MMC_RETURN_IF_ERROR(catalog->Reset(Identity()));
+  MMC_RETURN_IF_ERROR(storage->Renew());
+  incarnation = storage->identity().incarnation;
   return Lend();
 }
 
 Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
   if (record.op() == proto::CATALOG_FORGET) {
     // Not there: its record found no room when it came.
-    catalog->Forget(record.segment(), record.generation());
-    catalog->SetApplied(record.seq());
+    storage->catalog().Forget(record.segment(), record.generation());
+    storage->catalog().SetApplied(record.seq());
     return Status::Ok();
   }
   if (record.extent_offset_size() != record.extent_length_size()) {
@@ -226,13 +251,13 @@ Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
     extents[static_cast<size_t>(i)] = {.offset = record.extent_offset(i),
                                        .length = record.extent_length(i)};
   }
-  const Status status = catalog->Add({.key = record.key(),
+  const Status status = storage->catalog().Add({.key = record.key(),
                                       .generation = record.generation(),
                                       .segment = record.segment(),
                                       .size = record.size(),
                                       .checksum = record.checksum(),
                                       .extents = extents});
-  catalog->SetApplied(record.seq());
+  storage->catalog().SetApplied(record.seq());
   return status;
 }
 
@@ -271,7 +296,7 @@ Status LocalService::Start() {
   }
   if (!status.ok()) {
     impl_->stopping = true;
-    impl_->Close(Clock::Real().Now());
+    impl_->Close(Clock::Real().Now(), impl_->storage != nullptr && impl_->storage->warm());
     return status.code() == Code::kUnavailable ? status.Annotate(impl_->options.meta_url) : status;
   }
   return status;
@@ -281,7 +306,7 @@ void LocalService::Stop(TimePoint deadline) {
   impl_->stopping = true;
   impl_->agent->Interrupt();
   MutexLock lock(impl_->lifecycle);
-  impl_->Close(deadline);
+  impl_->Close(deadline, impl_->options.keep_on_stop);
 }
 
 const std::string& LocalService::name() const { return impl_->name; }
@@ -299,9 +324,9 @@ LocalStats LocalService::stats() const {
   out.joined = impl_->agent->joined();
   out.joins = impl_->agent->joins();
   if (!impl_->open) return out;
-  out.objects = impl_->catalog->objects();
-  out.catalog_bytes = impl_->catalog->file_bytes();
-  out.catalog_missing = impl_->catalog->missing();
+  out.objects = impl_->storage->catalog().objects();
+  out.catalog_bytes = impl_->storage->catalog().file_bytes();
+  out.catalog_missing = impl_->storage->catalog().missing();
   out.connections = impl_->endpoints.connections();
   return out;
 }

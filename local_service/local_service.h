@@ -2,14 +2,18 @@
 // the pool at the meta service, keeps the catalog of what its memory holds, and fences sessions
 // when told to. It never looks at a value.
 //
-//   LocalService ── Pool memory + RegionTable     what is lent, under (segment 1, epoch)
-//                ── Endpoints                     shm, tcp and loopback listeners that serve it
-//                ── Catalog                       committed objects, in a file of shared memory
-//                ── MetaAgent                     join, heartbeat, catalog polls, fences
+//   LocalService ── Storage + RegionTable   memory that is lent, under (segment 1, epoch), and the
+//                                           catalog of the objects in it
+//                ── Endpoints               shm, tcp and loopback listeners that serve it
+//                ── MetaAgent               join, report, heartbeat, catalog polls, fences
 //
 // Losing the connection to the meta service changes nothing: readers and writers go on, and the
-// same incarnation goes on when it is back. When the meta service has forgotten the node, the node
-// closes all data connections, gives its memory a new epoch, and joins as a new incarnation.
+// same incarnation goes on when it is back. A meta service that has forgotten the node gets its
+// catalog; the data connections of the time before are closed. A node that was declared dead closes
+// them too, gives its memory a new epoch, and joins as a new incarnation without objects.
+//
+// With LocalOptions::warm_restart a process that was killed is followed by one that goes on with
+// the same incarnation; see storage.h.
 //
 // Thread safety: Start from one thread, Stop from any (it makes a Start that still waits return
 // kCancelled); the rest from any thread. Ownership: owns memory, listeners, catalog and threads;

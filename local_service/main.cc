@@ -44,5 +44,8 @@ int main(int argc, char** argv) {
                                    .config_env = "MMC_LOCAL_CONFIG_PATH",
                                    .log_name = "mmc-local",
                                    .schema = mmc::local::LocalSchema(),
-                                   .make = &MakeDaemon});
+                                   .make = &MakeDaemon,
+                                   .short_flags = {{"--cold", "ock.mmc.local_service.cold=true",
+                                                    "start empty, whatever is there of an earlier "
+                                                    "run"}}});
 }

@@ -19,12 +19,17 @@ struct MetaAgent::Core {
   uint64_t joins MMC_GUARDED_BY(mutex) = 0;
   uint64_t term MMC_GUARDED_BY(mutex) = 0;
   std::chrono::milliseconds heartbeat MMC_GUARDED_BY(mutex){1000};
-  // True once a join of this incarnation may have been taken: somebody may hold grants of it.
-  bool maybe_known MMC_GUARDED_BY(mutex) = false;
-  bool outcome_unknown MMC_GUARDED_BY(mutex) = false;  // of an earlier join of this incarnation
   bool must_renew MMC_GUARDED_BY(mutex) = false;
+  bool report_due MMC_GUARDED_BY(mutex) = false;  // by this membership
+  // The fence of all connections: how many were begun, and how far they are through. Nothing is
+  // claimed to be fenced while the two differ.
+  uint64_t fence_alls MMC_GUARDED_BY(mutex) = 0;
+  uint64_t fenced_all MMC_GUARDED_BY(mutex) = 0;
+  uint64_t announced MMC_GUARDED_BY(mutex) = 0;  // and how far the meta service knows of it
+  uint64_t polled MMC_GUARDED_BY(mutex) = 0;     // the serial of the last membership with an answer
   uint64_t applied MMC_GUARDED_BY(mutex) = 0;
   std::set<uint64_t> fencing MMC_GUARDED_BY(mutex);
+  bool work_ready MMC_GUARDED_BY(mutex) = false;
   std::set<uint64_t> fenced MMC_GUARDED_BY(mutex);
   Status last_error MMC_GUARDED_BY(mutex);
 };
@@ -53,6 +58,12 @@ MetaAgent::MetaAgent(std::shared_ptr<rpc::Channel> meta, NodeBody& body, AgentTi
 
 MetaAgent::~MetaAgent() { Stop(Clock::Real().Now()); }
 
+void MetaAgent::GoOnFrom(uint64_t applied_seq, uint64_t term) {
+  MutexLock lock(core_->mutex);
+  core_->applied = applied_seq;
+  core_->term = term;
+}
+
 void MetaAgent::Start() {
   beat_thread_ = StartThread([this] { BeatLoop(); });
   catalog_thread_ = StartThread([this] { CatalogLoop(); });
@@ -60,9 +71,13 @@ void MetaAgent::Start() {
 
 Status MetaAgent::WaitJoined(TimePoint deadline) {
   MutexLock lock(core_->mutex);
-  while (!core_->joined && !core_->interrupted) {
+  // With the first answer to a poll the report is taken, and mostly the old connections are closed.
+  const auto serves = [&]() MMC_NO_THREAD_SAFETY_ANALYSIS {
+    return core_->joined && core_->polled == core_->serial;
+  };
+  while (!serves() && !core_->interrupted) {
     if (!core_->changed.WaitUntil(core_->mutex, deadline) && Clock::Real().Now() >= deadline) {
-      if (core_->joined) break;
+      if (serves()) break;
       const std::string why =
           core_->last_error.ok() ? "no answer yet" : core_->last_error.ToString();
       return Status(Code::kUnavailable, "the meta service did not take this node in time (" + why +
@@ -79,7 +94,7 @@ void MetaAgent::Interrupt() {
   core_->changed.NotifyAll();
 }
 
-void MetaAgent::Stop(TimePoint deadline) {
+void MetaAgent::Stop(TimePoint deadline, bool leave) {
   Interrupt();
   if (beat_thread_.joinable()) beat_thread_.join();
   if (catalog_thread_.joinable()) catalog_thread_.join();
@@ -90,6 +105,7 @@ void MetaAgent::Stop(TimePoint deadline) {
     core_->joined = false;
     member = core_->member;
   }
+  if (!leave) return;
   proto::NodeLeaveRequest request;
   request.set_node(member.node);
   request.set_incarnation(member.incarnation);
@@ -121,6 +137,11 @@ uint64_t MetaAgent::applied_seq() const {
 uint64_t MetaAgent::joins() const {
   MutexLock lock(core_->mutex);
   return core_->joins;
+}
+
+bool MetaAgent::settled() const {
+  MutexLock lock(core_->mutex);
+  return core_->joined && core_->polled == core_->serial && core_->announced == core_->fence_alls;
 }
 
 bool MetaAgent::WaitApplied(uint64_t seq, TimePoint deadline) {
@@ -200,39 +221,44 @@ Status MetaAgent::Join() {
       };
       MMC_RETURN_IF_ERROR(body_.Renew(give_up));
       MutexLock lock(core_->mutex);
-      core_->must_renew = core_->maybe_known = core_->outcome_unknown = false;
+      core_->must_renew = false;
       core_->applied = 0;
       core_->fenced.clear();
     }
     request = body_.Describe();
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
-    // A service that has forgotten this node must not place anything on it before it has become a
-    // new one.
-    request.set_must_resume(core_->maybe_known);
+    request.set_keeps_memory(true);
   }
   proto::JoinReply reply;
   const Status status = Call(proto::kJoin, request, &reply, times_.call);
 
+  uint64_t fence_all = 0;
+  {
+    MutexLock lock(core_->mutex);
+    if (status.code() == Code::kStaleNode) core_->must_renew = true;
+    if (!status.ok()) return status;
+    if (reply.term() < core_->term) {
+      return Status(Code::kNotLeader, "a meta service of term " + std::to_string(reply.term()) +
+                                          " answered; the term is " + std::to_string(core_->term) +
+                                          ": a newer one has started, or the clock there is wrong");
+    }
+    // Before the first poll of this membership: it must not claim what is not done.
+    if (reply.want_catalog() || reply.term() != core_->term) fence_all = ++core_->fence_alls;
+  }
+  if (fence_all != 0) {
+    MutexLock body(body_mutex_);
+    body_.NoteTerm(reply.term());
+  }
+  if (fence_all != 0) StartFenceAll(reply.first_session(), fence_all);
+  Become(request, reply);
+  return Status::Ok();
+}
+
+void MetaAgent::Become(const proto::JoinRequest& request, const proto::JoinReply& reply) {
   MutexLock lock(core_->mutex);
-  if (status.code() == Code::kStaleNode) {
-    core_->must_renew = true;
-    return status;
-  }
-  if (!status.ok()) {
-    if (status.recovery() == Recovery::kAskOutcome)
-      core_->maybe_known = core_->outcome_unknown = true;
-    return status;
-  }
-  // Only an answer that continues what went before lets the old grants and records stand.
-  const bool continues = !core_->maybe_known || (reply.resumed() && !core_->outcome_unknown);
-  core_->maybe_known = true;
-  if (!continues) {
-    core_->must_renew = true;
-    return Status(Code::kStaleNode,
-                  "the meta service may not know what this node held; joining as a new one");
-  }
   core_->joined = true;
+  core_->report_due = reply.want_catalog();
   core_->member = {
       .node = reply.node(), .incarnation = request.incarnation(), .serial = ++core_->serial};
   core_->term = std::max(core_->term, reply.term());
@@ -243,7 +269,6 @@ Status MetaAgent::Join() {
   MMC_LOG(INFO) << "joined as node " << reply.node() << " incarnation " << std::hex
                 << request.incarnation() << std::dec << " term " << reply.term()
                 << (reply.resumed() ? ", objects kept" : "");
-  return Status::Ok();
 }
 
 void MetaAgent::BeatLoop() {
@@ -302,28 +327,43 @@ void MetaAgent::CatalogLoop() {
   std::chrono::milliseconds backoff = times_.backoff_min;
   std::chrono::milliseconds fence_wait = times_.backoff_min;
   for (;;) {
+    const std::chrono::milliseconds longest = AwaitWork();
     Membership member;
     bool fences_open;
+    bool news;
+    bool report_due;
     {
       MutexLock lock(core_->mutex);
       while (!core_->joined && !core_->interrupted) core_->changed.Wait(core_->mutex);
       if (core_->interrupted) return;
+      report_due = core_->report_due;
+      const auto open = [&]() MMC_NO_THREAD_SAFETY_ANALYSIS {
+        return !core_->fencing.empty() || core_->fence_alls != core_->fenced_all;
+      };
       // Fences mostly end at once: give them a moment, so that the next poll reports them.
       const TimePoint until = Clock::Real().Now() + fence_wait;
-      while (!core_->fencing.empty() && core_->fenced.empty() && !core_->interrupted &&
+      while (!report_due && open() && core_->fenced.empty() && !core_->interrupted &&
              Clock::Real().Now() < until) {
         core_->changed.WaitUntil(core_->mutex, until);
       }
       if (core_->interrupted) return;
       member = core_->member;
-      fences_open = !core_->fencing.empty();
+      fences_open = open();
+      news = core_->polled != core_->serial || core_->announced != core_->fence_alls;
     }
-    // While a fence is open the poll stays short: its end has to be told.
+    if (report_due) {
+      if (Report(member).ok()) continue;
+      if (!Sleep(backoff)) return;
+      backoff = std::min(backoff * 2, times_.backoff_max);
+      continue;
+    }
+    // While a fence is open the poll stays short: its end has to be told. So does what waits for
+    // an answer.
     fence_wait =
         fences_open ? std::min(fence_wait * 2, times_.backoff_max / 4) : times_.backoff_min;
     std::set<uint64_t> to_fence;
     const Status status =
-        Poll(member, fences_open ? std::chrono::milliseconds(0) : times_.poll_wait, &to_fence);
+        Poll(member, fences_open || news ? std::chrono::milliseconds(0) : longest, &to_fence);
     if (status.ok()) {
       polling.Over("the catalog poll");
       backoff = times_.backoff_min;
@@ -341,17 +381,39 @@ void MetaAgent::CatalogLoop() {
   }
 }
 
+std::chrono::milliseconds MetaAgent::AwaitWork() {
+  const std::chrono::milliseconds longest = body_.LongestPoll(times_.poll_wait);
+  if (longest.count() != 0) return longest;
+  const TimePoint until = Clock::Real().Now() + times_.work_wait;
+  MutexLock lock(core_->mutex);
+  while (!core_->work_ready && core_->joined && !core_->interrupted && Clock::Real().Now() < until) {
+    core_->changed.WaitUntil(core_->mutex, until);
+  }
+  core_->work_ready = false;
+  return longest;
+}
+
+void MetaAgent::WorkReady() {
+  MutexLock lock(core_->mutex);
+  core_->work_ready = true;
+  core_->changed.NotifyAll();
+}
+
 Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
                        std::set<uint64_t>* to_fence) {
   proto::CatalogSyncRequest request;
   request.set_node(member.node);
   request.set_incarnation(member.incarnation);
   request.set_wait_ms(static_cast<uint64_t>(wait.count()));
+  uint64_t fenced_all;
   {
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
     for (const uint64_t session : core_->fenced) request.add_fenced_sessions(session);
+    request.set_fenced_all(core_->fence_alls == core_->fenced_all);
+    fenced_all = core_->fenced_all;
   }
+  body_.TellWork(&request);
   proto::CatalogSyncReply reply;
   MMC_RETURN_IF_ERROR(Call(proto::kCatalogSync, request, &reply, wait + times_.call));
   {
@@ -363,6 +425,10 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
       return Status(Code::kNotLeader, "records of term " + std::to_string(reply.term()) +
                                           " refused; the term is " + std::to_string(core_->term));
     }
+    core_->polled = member.serial;
+    body_.TakeWork(request, reply);  // under the lock: not after a fence of all for another term
+    if (request.fenced_all()) core_->announced = std::max(core_->announced, fenced_all);
+    core_->changed.NotifyAll();
   }
   if (!ApplyAll(member, reply)) {
     Lose(member.serial, "catalog records are missing", true);
@@ -399,6 +465,62 @@ bool MetaAgent::ApplyAll(const Membership& member, const proto::CatalogSyncReply
   core_->applied = applied;
   core_->changed.NotifyAll();
   return complete;
+}
+
+Status MetaAgent::ReportBatches(const Membership& member) {
+  uint64_t cursor = 0;
+  do {
+    proto::CatalogReportRequest request;
+    request.set_node(member.node);
+    request.set_incarnation(member.incarnation);
+    {
+      MutexLock body(body_mutex_);
+      cursor = body_.Report(cursor, &request);
+    }
+    if (request.records_size() == 0) break;
+    proto::CatalogReportReply reply;
+    MMC_RETURN_IF_ERROR(Call(proto::kCatalogReport, request, &reply, times_.report));
+  } while (cursor != 0);
+  return Status::Ok();
+}
+
+Status MetaAgent::Report(const Membership& member) {
+  Status status = ReportBatches(member);
+  proto::CatalogReportRequest last;
+  last.set_node(member.node);
+  last.set_incarnation(member.incarnation);
+  last.set_last(true);
+  proto::CatalogReportReply reply;
+  std::chrono::milliseconds backoff = times_.backoff_min;
+  // The end holds no records: it may be said again until it was heard.
+  while (status.ok()) {
+    status = Call(proto::kCatalogReport, last, &reply, times_.report);
+    if (status.ok()) break;
+    const Recovery recovery = status.recovery();
+    const bool again = recovery == Recovery::kAskOutcome || recovery == Recovery::kBackoff;
+    if (!again || status.code() == Code::kStaleNode) break;
+    if (!Sleep(backoff)) return Status(Code::kCancelled);
+    backoff = std::min(backoff * 2, times_.backoff_max);
+    status = Status::Ok();
+  }
+  if (status.code() == Code::kCancelled) return status;
+  if (!status.ok()) {
+    Lose(member.serial, "its report broke off: " + status.ToString(), false);
+    return status;
+  }
+  MutexLock lock(core_->mutex);
+  if (core_->joined && core_->serial == member.serial) core_->report_due = false;
+  core_->changed.NotifyAll();
+  MMC_LOG(INFO) << "the meta service took " << reply.adopted() << " objects of this node";
+  return status;
+}
+
+void MetaAgent::StartFenceAll(uint64_t first_session, uint64_t number) {
+  body_.FenceAll(first_session, [core = core_, number] {
+    MutexLock lock(core->mutex);
+    core->fenced_all = std::max(core->fenced_all, number);
+    core->changed.NotifyAll();
+  });
 }
 
 void MetaAgent::StartFences(const std::set<uint64_t>& sessions) {

@@ -67,6 +67,10 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   if (out.shm_directory.empty()) out.shm_directory = DefaultShmDirectory();
   out.shm_group = values.GetString("ock.mmc.local_service.shm.group");
   out.catalog_directory = values.GetString("ock.mmc.local_service.catalog.directory");
+  out.warm_restart = values.GetBool("ock.mmc.local_service.warm_restart");
+  out.segment_directory = values.GetString("ock.mmc.local_service.segment.directory");
+  out.cold = values.GetBool("ock.mmc.local_service.cold");
+  out.keep_on_stop = values.GetString("ock.mmc.local_service.stop_mode") == "keep";
   out.protocol = values.GetString("ock.mmc.local_service.protocol");
   out.transport = TransportOf(out.protocol);
   out.protocol_strict = values.GetBool("ock.mmc.local_service.protocol.strict");
@@ -96,6 +100,11 @@ Status ValidateLocalOptions(const LocalOptions& options) {
         "ock.mmc.local_service.tcp.enable = false and ock.mmc.local_service.shm.enable = false: "
         "nobody could "
         "reach the memory; enable one of them");
+  }
+  if (options.keep_on_stop && !options.warm_restart) {
+    return wrong(
+        "ock.mmc.local_service.stop_mode = keep and ock.mmc.local_service.warm_restart = false: "
+        "memory that ends with the process cannot be kept; set one of them otherwise");
   }
   return Status::Ok();
 }

@@ -36,6 +36,12 @@ struct LocalOptions {
 
   std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects
 
+  // Memory and catalog outlive the process and are taken up by the next one of this name.
+  bool warm_restart = false;
+  std::string segment_directory = "/dev/shm";  // of the memory, with warm_restart
+  bool cold = false;                           // start empty, whatever is there
+  bool keep_on_stop = false;                   // Stop() leaves everything for the next start
+
   std::string protocol =
       "host_tcp";  // as in today's conf files; older spellings have been translated
   std::string transport =

@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,6 +30,13 @@ std::string WithPort(const std::string& url, uint16_t port) {
   return parsed->ToString();
 }
 
+// What systemd made for the service: the first of the folders that its unit names.
+std::string StateDirectory() {
+  const char* folders = std::getenv("STATE_DIRECTORY");
+  const std::string all = folders == nullptr ? "" : folders;
+  return all.substr(0, all.find(':'));
+}
+
 class MetaDaemon final : public mmc::runtime::Daemon {
  public:
   MetaDaemon(MetaOptions options, std::unique_ptr<MetaService> service)
@@ -45,6 +53,10 @@ class MetaDaemon final : public mmc::runtime::Daemon {
     MMC_LOG(INFO) << "meta service " << MMC_VERSION << " at " << url << ", pages at " << pages
                   << ", evicts above " << options_.evict_threshold_high << "% down to "
                   << options_.evict_threshold_low << "%";
+    if (service_->recovering()) {
+      MMC_LOG(INFO) << "recovering: waiting " << options_.recovery.count()
+                    << " ms for nodes to report what they hold";
+    }
     return Status::Ok();
   }
 
@@ -57,7 +69,8 @@ class MetaDaemon final : public mmc::runtime::Daemon {
  private:
   Status StartHttp(const std::string& url) {
     view_ = std::make_unique<mmc::meta::http::RpcPoolView>(
-        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); });
+        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); },
+        [this] { return service_->recovering(); });
     router_ = std::make_unique<mmc::meta::http::Router>(
         *view_, mmc::meta::http::PageInfo{.rpc_url = url, .version = MMC_VERSION});
     mmc::meta::http::HttpOptions http;
@@ -76,6 +89,7 @@ class MetaDaemon final : public mmc::runtime::Daemon {
 
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
   MetaOptions options = mmc::meta::MetaOptionsFrom(values);
+  if (options.state_path.empty()) options.state_path = StateDirectory();
   MMC_ASSIGN_OR_RETURN(auto service, MetaService::Create(options));
   return std::unique_ptr<mmc::runtime::Daemon>(
       new MetaDaemon(std::move(options), std::move(service)));

@@ -2,12 +2,16 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
 #include "common/rpc/server.h"
+#include "meta_service/background/members_file.h"
 #include "meta_service/background/runner.h"
 #include "meta_service/metrics.h"
+#include "meta_service/mover/mover_job.h"
+#include "meta_service/mover/mover_metrics.h"
 #include "meta_service/ops/ops.h"
 #include "meta_service/state/meta_state.h"
 
@@ -22,7 +26,37 @@ uint64_t IdBase() {
   return std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count();
 }
 
-StateOptions StateOptionsFrom(const MetaOptions& options) {
+// What the members file knows of the starts before this one.
+struct Before {
+  std::string path;  // empty: no file is kept
+  bool members_known = false;
+  std::vector<std::string> members;
+  uint64_t term = 1;  // of this start
+};
+
+Result<Before> ReadBefore(const MetaOptions& options) {
+  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  Before before;
+  before.term = std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count();
+  if (options.state_path.empty()) return before;
+  before.path = options.state_path + "/members";
+  MMC_ASSIGN_OR_RETURN(auto file, MembersFile::Load(before.path));
+  if (!file) return before;
+  before.members_known = true;
+  before.members = std::move(file->names);
+  before.term = std::max(before.term, file->term + 1);
+  return before;
+}
+
+std::vector<std::unique_ptr<Job>> JobsOf(MetaState& state, Mover& mover, const Before& before) {
+  auto jobs = AllJobs(state);
+  jobs.push_back(std::make_unique<Moving>(mover));
+  if (!before.path.empty())
+    jobs.push_back(std::make_unique<MembersWriter>(state, before.path, before.term));
+  return jobs;
+}
+
+StateOptions StateOptionsFrom(const MetaOptions& options, const Before& before) {
   return {.evict_high = options.evict_threshold_high,
           .evict_low = options.evict_threshold_low,
           .evict_policy = options.evict_policy,
@@ -34,28 +68,39 @@ StateOptions StateOptionsFrom(const MetaOptions& options) {
           .node_grace = options.node_grace,
           .max_sessions = options.max_sessions,
           .id_base = IdBase(),
-          .seed = IdBase()};
+          .seed = IdBase(),
+          .recovery = options.recovery,
+          .members_known = before.members_known,
+          .members = before.members};
 }
 
 }  // namespace
 
 struct MetaService::Impl {
-  Impl(MetaOptions o, Clock& c)
+  Impl(MetaOptions o, const Before& before, Clock& c)
       : options(std::move(o)),
         clock(c),
-        state(StateOptionsFrom(options)),
+        state(StateOptionsFrom(options, before)),
+        mover(state, {.bytes_per_second = options.copy_bytes_per_second}),
+        scrubs(mover, state.options().id_base),
         env{.state = state,
             .waiters = waiters,
+            .mover = mover,
+            .scrubs = scrubs,
             .options = options,
             .clock = clock,
+            .term = before.term,
             .started = clock.Now()},
         server(rpc::MakeServer({.url = options.url,
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
                                 .metrics = &registry})),
-        runner(AllJobs(state), clock, [this](TimePoint now) { waiters.Expire(now); }) {
+        runner(JobsOf(state, mover, before), clock,
+               [this](TimePoint now) { waiters.Expire(now); }) {
     state.SetListener(&waiters);
+    state.BeginRecovery(clock.Now());
     RegisterMetrics(registry, state, clock);
+    RegisterMoverMetrics(registry, mover);
     RegisterOps(env, *server);
   }
 
@@ -64,6 +109,8 @@ struct MetaService::Impl {
   obs::Registry registry;
   Waiters waiters;
   MetaState state;
+  Mover mover;
+  Scrubs scrubs;
   OpEnv env;
   std::unique_ptr<rpc::Server> server;
   Runner runner;
@@ -88,7 +135,8 @@ Result<std::unique_ptr<MetaService>> MetaService::Create(MetaOptions options, Cl
                   "eviction policy '" + options.evict_policy + "' is not known, try 'lru'");
   }
   std::unique_ptr<MetaService> service(new MetaService());
-  service->impl_ = std::make_unique<Impl>(std::move(options), clock);
+  MMC_ASSIGN_OR_RETURN(const Before before, ReadBefore(options));
+  service->impl_ = std::make_unique<Impl>(std::move(options), before, clock);
   return service;
 }
 
@@ -108,7 +156,9 @@ void MetaService::Stop(TimePoint deadline) {
   impl_->runner.Stop();
 }
 
-bool MetaService::ready() const { return impl_->ready.load(); }
+bool MetaService::ready() const { return impl_->ready.load() && !recovering(); }
+bool MetaService::recovering() const { return impl_->state.recovering(); }
+uint64_t MetaService::term() const { return impl_->env.term; }
 uint16_t MetaService::port() const {
   return impl_->options.url.empty() ? 0 : impl_->server->port();
 }

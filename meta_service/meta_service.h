@@ -8,7 +8,8 @@
 //
 // For other parts of this process (HTTP pages, embedded mode): call the methods over
 // InProcessChannel() - ClusterStatus, Directory, List and Stat answer all there is to show - and
-// print metrics().Expose(). ready() is true between Start() and Stop().
+// print metrics().Expose(). ready() is true between Start() and Stop(), once nothing is left to
+// recover.
 //
 // What a client should know about the answers:
 //   * PutStart: a key that answers kNoSpace or kBeingWritten while other keys of the same call got
@@ -25,6 +26,8 @@
 //     grants. All later calls with it answer kSessionLost; the client opens a new session and new
 //     links.
 //   * A grant that outlives MetaOptions::grant ends its session in the same way.
+//   * kRecovering: the service has started a moment ago, and what is asked for may still be
+//   reported: back off, try again.
 //   * A lost answer to PutCommit: ask with Stat (a commit that went through answers kOk there); the
 //   repeated commit
 //     answers kGrantLost in either case.
@@ -32,7 +35,11 @@
 //   * Join with the incarnation of a node that is known and not dead: resumed = true, objects and
 //   catalog go on.
 //     Any other incarnation: the old replicas are dropped, resumed = false: start with an empty
-//     catalog.
+//     catalog - unless it joined with keeps_memory: then want_catalog = true. Send all records with
+//     CatalogReport, the last call with `last`; fence every data connection that is older than the
+//     join and say fenced_all in a CatalogSync: nothing new is placed on the node before. Records
+//     come by CatalogSync once the report is done. After another Join that answers want_catalog the
+//     report starts anew.
 //   * A dead or left incarnation cannot come back: Join and everything else answer kStaleNode. Take
 //   a new incarnation
 //     and new segment epochs (so that late writers of the old epoch are refused), empty the
@@ -60,7 +67,8 @@ class MetaState;
 
 class MetaService {
  public:
-  // Errors: kInvalidArgument (thresholds, unknown eviction policy).
+  // Errors: kInvalidArgument (thresholds, unknown eviction policy); those of the members file (kIo,
+  // kMalformed).
   static Result<std::unique_ptr<MetaService>> Create(MetaOptions options,
                                                      Clock& clock = Clock::Real());
   ~MetaService();  // stops at once when Stop() was not called
@@ -73,7 +81,9 @@ class MetaService {
   void Stop(TimePoint deadline);
 
   bool ready() const;
-  uint16_t port() const;  // 0 without a socket
+  bool recovering() const;  // nodes may still report what they held before this start
+  uint64_t term() const;    // grows from start to start
+  uint16_t port() const;    // 0 without a socket
   std::shared_ptr<rpc::Channel> InProcessChannel();
   obs::Registry& metrics();
   MetaState& state();

@@ -27,6 +27,8 @@ constexpr FigureMetric kGauges[] = {
      &Figures::waiting_bytes},
     {"mmc_meta_fences_waiting", "Sessions that nodes have still to fence.",
      &Figures::fences_waiting},
+    {"mmc_meta_recovering", "1 while nodes still report what they held before this start.",
+     &Figures::recovering},
     {"mmc_meta_catalog_queue_records", "Catalog records that nodes have not acknowledged.",
      &Figures::feed_records},
 };
@@ -37,6 +39,8 @@ constexpr FigureMetric kCounters[] = {
     {"mmc_meta_puts_total", "Objects committed.", &Figures::puts},
     {"mmc_meta_gets_total", "Keys looked up to be read.", &Figures::gets},
     {"mmc_meta_removes_total", "Objects removed by clients.", &Figures::removes},
+    {"mmc_meta_adopted_objects_total", "Replicas taken over from what nodes reported.",
+     &Figures::adopted},
 };
 
 const char* CauseName(int cause) {
@@ -71,14 +75,14 @@ void RegisterNodes(obs::Registry& registry, const MetaState& state, const Clock&
                            [](const NodeInfo& node, size_t i) { return node.segments[i].size; });
       });
   registry.AddGauge("mmc_meta_nodes", "Nodes by state.", [&state, &clock] {
-    static constexpr const char* kNames[] = {"serving", "suspect", "dead", "leaving"};
-    double counts[std::size(kNames)] = {};
+    double counts[kNodeHealths] = {};
     uint64_t version = 0;
     for (const NodeInfo& node : state.Directory(clock.Now(), &version))
       ++counts[static_cast<int>(node.health)];
     Rows rows;
-    for (size_t i = 0; i < std::size(kNames); ++i)
-      rows.push_back({{{"state", kNames[i]}}, counts[i]});
+    for (int i = 0; i < kNodeHealths; ++i) {
+      rows.push_back({{{"state", NodeHealthName(static_cast<NodeHealth>(i))}}, counts[i]});
+    }
     return rows;
   });
 }
@@ -108,6 +112,17 @@ void RegisterMetrics(obs::Registry& registry, const MetaState& state, const Cloc
                         by_cause(&Figures::evicted_objects));
   registry.AddCounterFn("mmc_meta_evicted_bytes_total", "Bytes of replicas evicted, by cause.",
                         by_cause(&Figures::evicted_bytes));
+  registry.AddCounterFn(
+      "mmc_meta_recovery_conflicts_total",
+      "Replicas that nodes reported and that were dropped, by kind.", [&state] {
+        const Figures figures = state.figures();
+        Rows rows;
+        for (int kind = 0; kind < kConflictKinds; ++kind) {
+          rows.push_back({{{"kind", ConflictName(static_cast<ConflictKind>(kind))}},
+                          static_cast<double>(figures.conflicts[kind])});
+        }
+        return rows;
+      });
   RegisterNodes(registry, state, clock);
 }
 

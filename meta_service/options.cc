@@ -73,6 +73,28 @@ std::vector<Setting> TimeSettings() {
   };
 }
 
+std::vector<Setting> RecoverySettings() {
+  return {
+      config::Int("ock.mmc.meta.recovery_milliseconds", "3000", 0, kHour,
+                  "After a start, how long local services have to join and report what they hold before "
+                  "a block that nobody has reported counts as not there; 0: no wait."),
+      config::Text("ock.mmc.meta.state_path", "", 1023,
+                   "Folder for the list of local services, with which a start ends its wait once all of "
+                   "them have reported; empty: $STATE_DIRECTORY, or none."),
+      config::Enum("ock.mmc.meta.commit_mode", "async", {"async", "sync"},
+                   "async: a write is answered once the meta service has it; sync: once the catalogs of "
+                   "the local services that hold it have it too."),
+  };
+}
+
+std::vector<Setting> CopySettings() {
+  return {
+      config::Bytes("ock.mmc.meta.copy_bytes_per_second", "1GB", 1u << 20, 1ull << 40,
+                    "How fast blocks are copied from node to node, all nodes together: to make lost "
+                    "replicas anew, and to empty a node that is drained."),
+  };
+}
+
 std::vector<Setting> IdleSettings() {
   using config::WithoutEffect;
   return {
@@ -142,6 +164,8 @@ const config::Schema& MetaSchema() {
         config::Sections({{"Service", ServiceSettings()},
                           {"Eviction", EvictionSettings()},
                           {"Times", TimeSettings()},
+                          {"Recovery", RecoverySettings()},
+                          {"Copies", CopySettings()},
                           {"Logs", config::LogSettings()},
                           {"TLS", config::TlsSettings()},
                           {"Accepted: no need for them", IdleSettings()}});
@@ -179,6 +203,10 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.max_sessions = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_sessions"));
   out.max_connections = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_connections"));
   out.drain = Milliseconds(values, "drain");
+  out.recovery = Milliseconds(values, "recovery");
+  out.state_path = values.GetString("ock.mmc.meta.state_path");
+  out.copy_bytes_per_second = values.GetBytes("ock.mmc.meta.copy_bytes_per_second");
+  out.commit_durable = values.GetString("ock.mmc.meta.commit_mode") == "sync";
   return out;
 }
 

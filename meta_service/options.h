@@ -29,6 +29,13 @@ struct MetaOptions {
   std::chrono::milliseconds node_suspect{3000};  // silence after which a node gets no new placement
   std::chrono::milliseconds node_grace{30'000};  // silence after which a node is dead
 
+  // How long a start waits for nodes that know of objects; 0: it knows to be the first (the conf file says 3 s).
+  std::chrono::milliseconds recovery{0};
+  std::string state_path;       // folder of the members file; empty: none
+  bool commit_durable = false;  // a commit is answered when the owners' catalogs have it
+
+  uint64_t copy_bytes_per_second = 1u << 30;  // between nodes: lost replicas made anew, drains
+
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long

@@ -4,12 +4,16 @@
 // <= 160 bytes per object beside the key at a million objects.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "meta_service/ops/common.h"
 #include "meta_service/ops/ops.h"
 #include "meta_service/state/meta_state.h"
 #include "proto/key_list.h"
@@ -30,7 +34,7 @@ std::string Key(uint64_t i) {
 // A state with one node, its acknowledgements, and the environment of the methods.
 struct Bench {
   explicit Bench(uint64_t segment_bytes)
-      : state(Options()), env{state, waiters, options, Clock::Real(), 1, {}} {
+      : state(Options()), env{state, waiters, mover, scrubs, options, Clock::Real(), 1, {}} {
     JoinSpec spec{
         .name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
     node = state.Join(spec, Now())->node;
@@ -90,6 +94,8 @@ struct Bench {
   MetaOptions options;
   Waiters waiters;
   MetaState state;
+  Mover mover{state, {}};
+  Scrubs scrubs{mover, 1};
   OpEnv env;
   uint32_t node = 0;
   uint64_t session = 0, acked = 0;
@@ -205,6 +211,102 @@ void BM_Evict(benchmark::State& loop) {
   loop.SetItemsProcessed(loop.iterations() * n);
 }
 BENCHMARK(BM_Evict)->Arg(1)->Arg(128)->Arg(4096);
+
+// What a node with `n` objects reports, in the order of its memory or shuffled.
+std::vector<std::string> ReportWires(uint64_t first, uint64_t n, bool shuffled) {
+  constexpr uint64_t kReportBatch = 4096;
+  std::vector<uint64_t> order(n);
+  for (uint64_t i = 0; i < n; ++i) order[i] = i;
+  if (shuffled) std::shuffle(order.begin(), order.end(), std::mt19937_64(3));
+  std::vector<std::string> wires;
+  for (uint64_t at = 0; at < n; at += kReportBatch) {
+    proto::CatalogReportRequest request;
+    for (uint64_t i = at; i < std::min(n, at + kReportBatch); ++i) {
+      auto* record = request.add_records();
+      record->set_segment(1);
+      record->set_generation(1 + first + order[i]);
+      record->set_key(Key(first + order[i]));
+      record->set_size(4096);
+      record->add_extent_offset(order[i] * 4096);
+      record->add_extent_length(4096);
+    }
+    request.set_last(at + kReportBatch >= n);
+    wires.push_back(request.SerializeAsString());
+  }
+  return wires;
+}
+
+bool Rebuild(MetaState& state, const std::string& name, const std::vector<std::string>& wires) {
+  const JoinSpec spec{.name = name,
+                      .incarnation = 1,
+                      .segments = {{1, 1, Medium::kDram, 16_GiB, -1}},
+                      .keeps_memory = true};
+  const uint32_t node = state.Join(spec, Bench::Now())->node;
+  for (const std::string& wire : wires) {
+    proto::CatalogReportRequest request;
+    if (!request.ParseFromString(wire)) return false;
+    auto progress = state.TakeReport(node, 1, ops::ReportedRecords(request), request.last(), Bench::Now());
+    while (request.last() && progress.ok() && !progress->done) progress = state.AdoptStep(node, 1, Bench::Now());
+    if (!progress.ok()) return false;
+  }
+  return true;
+}
+
+// From a million records on the wire to objects that can be looked up; argument 1: reported in random order.
+void BM_RebuildMillion(benchmark::State& loop) {
+  const auto wires = ReportWires(0, kObjects, loop.range(0) == 1);
+  for (auto _ : loop) {
+    auto state = std::make_unique<MetaState>(Bench::Options());
+    if (!Rebuild(*state, "n", wires)) loop.SkipWithError("the rebuild failed");
+    if (state->figures().objects != kObjects) loop.SkipWithError("objects are missing");
+    loop.PauseTiming();
+    state.reset();
+    loop.ResumeTiming();
+  }
+  loop.SetItemsProcessed(loop.iterations() * kObjects);
+}
+BENCHMARK(BM_RebuildMillion)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
+
+// Lookups of 128 keys that are there, on one thread, while a million others are rebuilt on another.
+void BM_LookupWhileRebuilding(benchmark::State& loop) {
+  constexpr uint64_t kThere = 100'000;
+  const auto wires = ReportWires(kThere, kObjects, true);
+  std::vector<double> micros;
+  for (auto _ : loop) {
+    loop.PauseTiming();
+    auto state = std::make_unique<MetaState>(Bench::Options());
+    if (!Rebuild(*state, "there", ReportWires(0, kThere, false))) loop.SkipWithError("the rebuild failed");
+    std::vector<std::string> keys;
+    for (uint64_t i = 0; i < kThere; ++i) keys.push_back(Key(i));
+    std::mt19937_64 random(9);
+    loop.ResumeTiming();
+    std::atomic<bool> done{false};
+    std::thread rebuild([&] {
+      if (!Rebuild(*state, "n", wires)) std::abort();
+      done.store(true);
+    });
+    std::vector<std::string_view> batch(kBatch);
+    std::vector<ReadRow> rows(kBatch);
+    Views views;
+    while (!done.load()) {
+      for (auto& key : batch) key = keys[random() % kThere];
+      views.Clear();
+      const TimePoint start = Bench::Now();
+      if (!state->Lookup(0, batch, {}, false, rows, &views, start).ok()) std::abort();
+      micros.push_back(std::chrono::duration<double, std::micro>(Bench::Now() - start).count());
+    }
+    rebuild.join();
+    loop.PauseTiming();
+    state.reset();
+    loop.ResumeTiming();
+  }
+  std::sort(micros.begin(), micros.end());
+  if (micros.empty()) return;
+  loop.counters["lookup_p50_us"] = micros[micros.size() / 2];
+  loop.counters["lookup_p99_us"] = micros[micros.size() * 99 / 100];
+  loop.counters["lookup_max_us"] = micros.back();
+}
+BENCHMARK(BM_LookupWhileRebuilding)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void BM_AllocatorMixed(benchmark::State& loop) {
   Allocator allocator(1u << 24);

@@ -30,5 +30,10 @@ inline constexpr rpc::Method<CatalogSyncRequest, CatalogSyncReply> kCatalogSync{
 inline constexpr rpc::Method<ReportReplicaRequest, Empty> kReportReplica{44, "ReportReplica"};
 inline constexpr rpc::Method<DirectoryRequest, DirectoryReply> kDirectory{45, "Directory"};
 inline constexpr rpc::Method<ClusterStatusRequest, ClusterStatusReply> kClusterStatus{46, "ClusterStatus"};
+inline constexpr rpc::Method<CatalogReportRequest, CatalogReportReply> kCatalogReport{47, "CatalogReport"};
+
+inline constexpr rpc::Method<DrainRequest, Empty> kDrain{60, "Drain"};
+inline constexpr rpc::Method<ScrubRequest, ScrubReply> kScrub{61, "Scrub"};
+inline constexpr rpc::Method<ScrubStatusRequest, ScrubStatusReply> kScrubStatus{62, "ScrubStatus"};
 
 }  // namespace mmc::proto

@@ -56,6 +56,8 @@ mmc::ClientOptions ClientOptionsOf(const mmc_client_options* in) {
   out.copy_threads = filled.copy_threads;
   out.async_threads = filled.async_threads;
   out.async_queue = filled.async_queue;
+  // What is no such number is told from there (client.cc).
+  out.integrity = static_cast<mmc::Integrity>(std::clamp(filled.integrity, -1, 255) & 0xFF);
   return out;
 }
 
@@ -119,6 +121,7 @@ void mmc_client_options_init(mmc_client_options* options, size_t struct_size) {
   filled.copy_threads = defaults.copy_threads;
   filled.async_threads = defaults.async_threads;
   filled.async_queue = defaults.async_queue;
+  filled.integrity = static_cast<int>(defaults.integrity);
   std::memcpy(options, &filled, std::min(struct_size, sizeof(filled)));
 }
 
@@ -428,8 +431,8 @@ mmc_code mmc_client_get_stats(mmc_client* client, mmc_client_stats* stats) {
   const mmc::ClientStats in = client->client->stats();
   const size_t size = stats->struct_size;
   const mmc_client_stats filled{
-      size,         in.put_bytes, in.get_bytes,           in.shm_bytes,
-      in.tcp_bytes, in.failovers, in.location_cache_hits, in.expired_reads};
+      size,         in.put_bytes,           in.get_bytes,     in.shm_bytes,    in.tcp_bytes,
+      in.failovers, in.location_cache_hits, in.expired_reads, in.corrupt_reads};
   std::memcpy(stats, &filled, std::min(size, sizeof(filled)));
   return MMC_OK;
 }

@@ -84,9 +84,10 @@ std::vector<Command> ClusterCommands() {
   return {
       {.name = "nodes",
        .summary = "list the nodes of the pool",
-       .details = "state is serving, suspect, dead or leaving. --json prints {\"nodes\": [...]},\n"
+       .details = "state is serving, suspect, dead, leaving, recovering, draining (with the number\n"
+                  "of objects left) or drained (it may leave). --json prints {\"nodes\": [...]},\n"
                   "each node with name, state, host, endpoints, capacity_bytes, used_bytes,\n"
-                  "objects and silent_ms.",
+                  "objects, silent_ms, drain_left_objects and drain_left_bytes.",
        .max_operands = 0,
        .run = RunNodes},
       {.name = "status",

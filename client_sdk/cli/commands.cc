@@ -79,6 +79,7 @@ int RunVersion(Context& context) {
 std::vector<Command> AllCommands() {
   std::vector<Command> all = DataCommands();
   for (Command& command : ClusterCommands()) all.push_back(std::move(command));
+  for (Command& command : UpkeepCommands()) all.push_back(std::move(command));
   for (Command& command : LoadCommands()) all.push_back(std::move(command));
   all.push_back(DoctorCommand());
   all.push_back({.name = "help",

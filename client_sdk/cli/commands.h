@@ -21,6 +21,7 @@ int RunCli(std::vector<std::string> words, Output& out, Output& err, const Conne
 std::vector<Command> DataCommands();     // put get exists stat rm ls
 std::vector<Command> ClusterCommands();  // nodes status top
 std::vector<Command> LoadCommands();     // bench replay
+std::vector<Command> UpkeepCommands();   // drain scrub
 Command DoctorCommand();
 
 }  // namespace mmc::cli

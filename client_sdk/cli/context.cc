@@ -17,6 +17,9 @@ constexpr std::array kGlobalFlags = {
     Flag{"quiet", "", "", "print results only: no notes, no progress"},
     Flag{"timeout", "TIME", "60s", "deadline of each call: 250ms, 10s, 2m"},
     Flag{"replicas", "N", "1", "copies on distinct nodes, for commands that store"},
+    Flag{"integrity", "MODE", "put",
+         "off, put (store a checksum with each value), or verify (and check whole reads against "
+         "it)"},
     Flag{"help", "", "", "print this", 'h'},
 };
 
@@ -73,11 +76,15 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
     options.tcp_congestion_control = conf.tcp_congestion_control;
     options.copy_threads = conf.copy_threads;
     options.async_threads = conf.async_threads;
+    MMC_ASSIGN_OR_RETURN(options.integrity, IntegrityFrom(conf.integrity));
   }
   const bool conf_was_asked_for = args.Has("config") && conf_names_meta;
   if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for)
     options.meta_url = url;
   if (args.Has("meta")) options.meta_url = args.Text("meta");
+  if (args.Has("integrity")) {
+    MMC_ASSIGN_OR_RETURN(options.integrity, IntegrityFrom(args.Text("integrity")));
+  }
   if (args.Has("timeout") || ConfPath(args).empty()) {
     MMC_ASSIGN_OR_RETURN(options.timeout,
                          args.Time("timeout", std::chrono::milliseconds(1), std::chrono::hours(1)));

@@ -29,7 +29,9 @@ json::object NodeJson(const NodeInfo& node) {
           {"capacity_bytes", node.capacity_bytes},
           {"used_bytes", node.used_bytes},
           {"objects", node.objects},
-          {"silent_ms", node.silent_ms}};
+          {"silent_ms", node.silent_ms},
+          {"drain_left_objects", node.drain_left_objects},
+          {"drain_left_bytes", node.drain_left_bytes}};
 }
 
 }  // namespace
@@ -52,7 +54,8 @@ std::string NodesText(std::span<const NodeInfo> nodes) {
     std::string endpoints;
     for (const std::string& endpoint : node.endpoints)
       endpoints += (endpoints.empty() ? "" : ", ") + endpoint;
-    table.Add({node.name, node.state, FormatBytes(node.used_bytes),
+    const std::string left = node.state == "draining" ? ", " + std::to_string(node.drain_left_objects) + " left" : "";
+    table.Add({node.name, node.state + left, FormatBytes(node.used_bytes),
                FormatBytes(node.capacity_bytes),
                FormatPercent(node.used_bytes, node.capacity_bytes), std::to_string(node.objects),
                FormatTime(std::chrono::milliseconds(node.silent_ms)), endpoints});
@@ -82,6 +85,9 @@ json::object StatusJson(const ClusterStatus& status) {
       {"evicted_bytes", status.evicted_bytes},
       {"evict_threshold_high", status.evict_threshold_high},
       {"evict_threshold_low", status.evict_threshold_low},
+      {"recovering", status.recovering},
+      {"under_replicated", status.under_replicated},
+      {"copies_in_flight", status.copies_in_flight},
   };
   object["nodes"] = NodesJson(status.nodes)["nodes"];
   return object;
@@ -113,6 +119,13 @@ std::string StatusText(const ClusterStatus& status) {
                                  " gets, " + std::to_string(status.removes) + " removes, " +
                                  std::to_string(status.evicted_objects) + " evicted (" +
                                  FormatBytes(status.evicted_bytes) + ")");
+  if (status.recovering) text += line("recovering    ", "nodes still report what they hold");
+  if (status.under_replicated != 0 || status.copies_in_flight != 0) {
+    text += line("replicas      ", std::to_string(status.under_replicated) +
+                                       " objects have too few, " +
+                                       std::to_string(status.copies_in_flight) +
+                                       " copies under way");
+  }
   return text + "\n" + NodesText(status.nodes);
 }
 

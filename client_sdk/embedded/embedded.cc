@@ -147,6 +147,8 @@ Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(
   channel.url = FirstUrl(options.meta_url);
   MMC_ASSIGN_OR_RETURN(out->impl_->channel, rpc::MakeTcpChannel(channel));
   lend.meta_url = channel.url;
+  // The memory is this application's: it ends with it.
+  lend.warm_restart = lend.keep_on_stop = false;
   lend.join_timeout = std::max<milliseconds>(options.timeout, milliseconds(1));
   MMC_ASSIGN_OR_RETURN(out->impl_->node,
                        local::LocalService::Create(std::move(lend), out->impl_->channel));

@@ -30,6 +30,7 @@ Status CheckOptions(const ClientOptions& options) {
   if (options.async_threads < 1 || options.async_threads > 64)
     return wrong("async_threads must be 1 to 64");
   if (options.async_queue < 1) return wrong("async_queue must be at least 1");
+  if (options.integrity > Integrity::kVerify) return wrong("integrity must be off, put or verify");
   return Status::Ok();
 }
 
@@ -68,6 +69,14 @@ Result<std::unique_ptr<Client>> ConnectOver(const ClientOptions& options,
 void SetLocalConnector(LocalConnector connector) { local_connector = connector; }
 
 }  // namespace client
+
+Result<Integrity> IntegrityFrom(std::string_view text) {
+  if (text == "off") return Integrity::kOff;
+  if (text == "put") return Integrity::kPut;
+  if (text == "verify") return Integrity::kVerify;
+  return Status(Code::kInvalidArgument,
+                "integrity '" + std::string(text) + "' is not off, put or verify");
+}
 
 Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options) {
   if (options.meta_url.starts_with("local://")) {
@@ -130,6 +139,7 @@ ClientStats ClientImpl::stats() const {
   out.failovers = c.failovers;
   out.location_cache_hits = c.location_cache_hits;
   out.expired_reads = c.expired_reads;
+  out.corrupt_reads = c.corrupt_reads;
   return out;
 }
 

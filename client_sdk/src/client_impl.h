@@ -34,6 +34,9 @@ class ClientImpl final : public Client {
   Result<View> MakeView(std::string_view key) override;
   Result<ClusterStatus> Cluster() override;
   ClientStats stats() const override;
+  Status Drain(std::string_view node, bool cancel) override;
+  Result<uint64_t> Scrub(std::string_view node, uint64_t bytes_per_second) override;
+  Result<ScrubProgress> ScrubStatus(uint64_t id) override;
 
   Status PutAsync(std::vector<PutItem> items, PutOptions options,
                   std::function<void(std::vector<Status>)> done) override;
@@ -44,7 +47,14 @@ class ClientImpl final : public Client {
  private:
   std::vector<Status> PutUntil(std::span<const PutItem> items, const PutOptions& options,
                                TimePoint deadline);
-  // Pieces of the value at a same-host replica; `pinned` is the reply to a lookup with a pin.
+  // One question; kSessionLost: to be asked again under another session.
+  Status StatOnce(const client::OpenedSession& opened, const proto::StatRequest& request,
+                  const std::vector<uint32_t>& good, TimePoint deadline,
+                  std::vector<ObjectInfo>* out);
+  // A lookup with a pin; its row is OK.
+  Status LookupPinned(const client::OpenedSession& opened, std::string_view key, TimePoint deadline,
+                      proto::LookupReply* reply);
+  // Pieces of the value at a same-host replica.
   Result<View> ViewOf(const client::OpenedSession& opened, const client::Location& location,
                       TimePoint deadline);
 

@@ -24,7 +24,7 @@ inline constexpr std::chrono::milliseconds kLongestTime = std::chrono::hours(24 
 
 struct Counters {
   std::atomic<uint64_t> put_bytes{0}, get_bytes{0}, shm_bytes{0}, tcp_bytes{0};
-  std::atomic<uint64_t> failovers{0}, location_cache_hits{0}, expired_reads{0};
+  std::atomic<uint64_t> failovers{0}, location_cache_hits{0}, expired_reads{0}, corrupt_reads{0};
 };
 
 struct Core {

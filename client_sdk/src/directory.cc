@@ -5,6 +5,7 @@ namespace mmc::client {
 std::shared_ptr<const Directory> MakeDirectory(const proto::DirectoryReply& reply,
                                                const std::string& host_id) {
   auto directory = std::make_shared<Directory>();
+  directory->term = reply.term();
   directory->version = reply.version();
   for (const proto::Node& node : reply.nodes()) {
     DirectoryNode out;

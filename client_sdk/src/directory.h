@@ -33,6 +33,7 @@ struct DirectoryNode {
 };
 
 struct Directory {
+  uint64_t term = 0;  // of the meta service that counts these versions and gave these node ids
   uint64_t version = 0;
   std::unordered_map<uint32_t, DirectoryNode> nodes;
   uint64_t capacity_bytes = 0;  // of all serving nodes

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "client_sdk/src/hashed_transfer.h"
 #include "proto/key_list.h"
 
 namespace mmc::client {
@@ -73,6 +74,7 @@ void GetBatch::RunAll() {
   Backoff backoff;
   while (!todo.empty()) {
     const uint32_t lost_before = lost_rounds_;
+    unknown_yet_.clear();
     if (!Locate(todo)) return;
     std::erase_if(todo, [this](uint32_t i) { return reads_[i].location == nullptr; });
     todo = Transfer(*core_.session->current(), todo);
@@ -110,11 +112,17 @@ bool GetBatch::Locate(const Reads& reads) {
 
 void GetBatch::LocateInCache(const Reads& reads) {
   const TimePoint now = Now();
+  const uint64_t term = core_.session->current()->term;
   for (const uint32_t i : reads) {
     Read& read = reads_[i];
     if (read.location != nullptr || !read.last.ok()) continue;
     auto hit = core_.cache->Find(read.key, now, kCacheMargin);
     if (!hit) continue;
+    // The meta service of this term knows nothing of that lease, nor of those node ids.
+    if (hit->location->term != term) {
+      core_.cache->Drop(read.key);
+      continue;
+    }
     read.location = std::move(hit->location);
     read.lease_end = hit->lease_end;
     read.cached = true;
@@ -133,12 +141,12 @@ Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
   const TimePoint asked = Now();
   MMC_RETURN_IF_ERROR(core_.session->Call(proto::kLookup, request, &reply, deadline_));
   const int n = static_cast<int>(reads.size());
-  if (reply.status_size() != n || reply.size_size() != n || reply.generation_size() != n) {
-    return Status(Code::kMalformed, "reply to Lookup: not one status, size and generation per key");
+  if (reply.status_size() != n || reply.size_size() != n || reply.generation_size() != n ||
+      reply.checksum_size() != n) {
+    return Status(Code::kMalformed, "reply to Lookup: not one row per key");
   }
-  if (reply.directory_version() != core_.session->directory()->version) {
-    MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
-  }
+  MMC_RETURN_IF_ERROR(
+      core_.session->DirectoryAt(opened, reply.directory_version(), deadline_).status());
   const TimePoint lease_end = asked + milliseconds(reply.lease_ms());
   lease_ = milliseconds(reply.lease_ms());
   ReplicaReader reader(reply.replicas());
@@ -148,7 +156,14 @@ Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
     auto location = std::make_shared<Location>();
     location->size = code == Code::kOk ? reply.size(at) : 0;
     location->generation = reply.generation(at);
+    location->checksum = reply.checksum(at);
+    location->term = opened.term;
     MMC_RETURN_IF_ERROR(reader.Next(location->size, location.get()));
+    if (RecoveryOf(code) == Recovery::kBackoff) {
+      reads_[i].last = Status(code, std::string(CodeMeaning(code)));
+      unknown_yet_.push_back(i);
+      continue;
+    }
     if (code != Code::kOk) {
       Settle(i, Status(code, std::string(CodeMeaning(code))));
       continue;
@@ -194,6 +209,8 @@ GetBatch::Reads GetBatch::Transfer(const OpenedSession& opened, const Reads& rea
   Reads again;
   Reads wave;
   uint64_t bytes = 0;
+  lost_rounds_ += unknown_yet_.empty() ? 0 : 1;
+  again.swap(unknown_yet_);
   // One more than the reads: the last turn sends the last wave.
   for (size_t at = 0; at <= reads.size(); ++at) {
     const bool end = at == reads.size();
@@ -217,21 +234,23 @@ void GetBatch::Wave(const OpenedSession& opened, const Reads& wave, Reads* again
   LegBuilder builder;
   for (const uint32_t i : wave) {
     Read& read = reads_[i];
+    if (read.location->term != opened.term) {
+      Relocate(i, Status(Code::kSessionLost, "the meta service was started anew"), again);
+      continue;
+    }
     if (read.lease_end <= begin) {
       // The waves before took the whole lease. Its turn comes with a new one.
-      read.location = nullptr;
-      read.last = Status(Code::kLeaseExpired, "its lease ended before its turn");
-      again->push_back(i);
+      Relocate(i, Status(Code::kLeaseExpired, "its lease ended before its turn"), again);
       continue;
     }
     const int chosen = Choose(read, *directory);
     if (chosen < 0) {
-      OnBadNode(opened, UINT_MAX, i, read.last, again);
+      TryAnother(i, again);
       continue;
     }
     until = std::min(until, read.lease_end);
     const Replica& replica = read.location->replicas[static_cast<size_t>(chosen)];
-    builder.Add(replica.node, i, static_cast<uint32_t>(chosen), read.length,
+    builder.Add(replica.node, i, static_cast<uint32_t>(chosen), read.length, Verifies(read),
                 [&](std::vector<fabric::Op>* ops) {
                   AppendOps(*read.location, replica, read.offset, read.length, read.buffers, ops);
                 });
@@ -239,7 +258,8 @@ void GetBatch::Wave(const OpenedSession& opened, const Reads& wave, Reads* again
   if (builder.legs().empty()) return;
   Move(core_, opened, fabric::Direction::kRead, builder.legs(), until);
   const Ended ended{Now(), until};
-  for (const Leg& leg : builder.legs()) {
+  for (Leg& leg : builder.legs()) {
+    TakeChecksums(leg, true);
     for (const Leg::Part& part : leg.parts) OnPart(opened, leg.node, part, ended, again);
   }
 }
@@ -270,6 +290,8 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
   Read& read = reads_[i];
   const bool late = ended.at >= read.lease_end;
   if (part.status.ok() && !late) {
+    if (part.hash && part.checksum != read.location->checksum)
+      return OnCorrupt(opened, node, i, again);
     results_[i].bytes = read.length;
     Settle(i, Status::Ok());
     return;
@@ -281,20 +303,19 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
   // one: the node may hang.
   if (part.status.ok() || (broken_off && read.location->replicas.size() == 1)) {
     ++core_.counters.expired_reads;
-    read.location = nullptr;
-    read.last = Status(Code::kLeaseExpired,
-                       "the read outlived its lease of " + std::to_string(lease_.count()) + " ms");
+    Relocate(i,
+             Status(Code::kLeaseExpired,
+                    "the read outlived its lease of " + std::to_string(lease_.count()) + " ms"),
+             again);
     lease_ = std::min<milliseconds>(std::max(lease_, milliseconds(1)) * 2, milliseconds(60'000));
     wave_bytes_ = std::max(wave_bytes_ / 2, 1_MiB);
-    again->push_back(i);
     return;
   }
-  if (part.status.recovery() == Recovery::kRefresh && ++read.stale < kMaxStale) {
-    read.location = nullptr;
-    read.last = part.status;
+  // Another term of the meta service; the next lookup opens a session in it.
+  const bool new_term = part.status.code() == Code::kSessionLost;
+  if (new_term || (part.status.recovery() == Recovery::kRefresh && ++read.stale < kMaxStale)) {
     ++lost_rounds_;  // a pause before the next lookup: the meta service may have to learn it first
-    again->push_back(i);
-    return;
+    return Relocate(i, part.status, again);
   }
   OnBadNode(opened, node, i, part.status, again);
 }
@@ -302,16 +323,35 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
 void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i, const Status& met,
                          Reads* again) {
   Read& read = reads_[i];
-  if (node != UINT_MAX) {
-    read.bad_nodes.push_back(node);
-    const DirectoryNode* known = core_.session->directory()->Find(node);
-    read.last =
-        met.Annotate("replica on node " + (known == nullptr ? std::to_string(node) : known->name));
-    if (met.code() != Code::kDeadline && !Contains(reported_nodes_, node)) {
-      reported_nodes_.push_back(node);
-      core_.session->ReportReplica(opened, node, met);
-    }
+  read.bad_nodes.push_back(node);
+  const DirectoryNode* known = core_.session->directory()->Find(node);
+  read.last =
+      met.Annotate("replica on node " + (known == nullptr ? std::to_string(node) : known->name));
+  if (met.code() != Code::kDeadline && met.code() != Code::kCorrupt &&
+      !Contains(reported_nodes_, node)) {
+    reported_nodes_.push_back(node);
+    core_.session->ReportReplica(opened, node, met);
   }
+  TryAnother(i, again);
+}
+
+bool GetBatch::Verifies(const Read& read) const {
+  return core_.options.integrity == Integrity::kVerify && read.location->checksum != 0 &&
+         read.offset == 0 && read.length == read.location->size;
+}
+
+void GetBatch::OnCorrupt(const OpenedSession& opened, uint32_t node, uint32_t i, Reads* again) {
+  Read& read = reads_[i];
+  ++core_.counters.corrupt_reads;
+  read.corrupt_nodes.push_back(node);
+  if (core_.cache != nullptr) core_.cache->Drop(read.key);
+  core_.session->ReportCorrupt(opened, node, read.key, read.location->generation);
+  OnBadNode(opened, node, i, Status(Code::kCorrupt, std::string(CodeMeaning(Code::kCorrupt))),
+            again);
+}
+
+void GetBatch::TryAnother(uint32_t i, Reads* again) {
+  Read& read = reads_[i];
   const auto& replicas = read.location->replicas;
   const bool another = std::any_of(replicas.begin(), replicas.end(), [&](const Replica& r) {
     return !Contains(read.bad_nodes, r.node);
@@ -321,6 +361,11 @@ void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i,
     again->push_back(i);
     return;
   }
+  // A lookup could only say that they were dropped.
+  const bool all_corrupt = std::all_of(replicas.begin(), replicas.end(), [&](const Replica& r) {
+    return Contains(read.corrupt_nodes, r.node);
+  });
+  if (!replicas.empty() && all_corrupt) return Settle(i, read.last);
   if (++read.lost > kMaxLostRounds) {
     Settle(i, Status(Code::kReplicasLost, "none of " + std::to_string(replicas.size()) +
                                               " replicas could be read; the last answered " +
@@ -328,8 +373,19 @@ void GetBatch::OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t i,
     return;
   }
   ++lost_rounds_;
-  read.location = nullptr;
   read.bad_nodes.clear();
+  read.corrupt_nodes.clear();
+  Relocate(i, read.last, again);
+}
+
+void GetBatch::Relocate(uint32_t i, Status why, Reads* again) {
+  Read& read = reads_[i];
+  read.location = nullptr;
+  if (why.code() == Code::kSessionLost) {  // the numbers of the nodes are others
+    read.bad_nodes.clear();
+    read.corrupt_nodes.clear();
+  }
+  read.last = std::move(why);
   again->push_back(i);
 }
 

@@ -39,11 +39,12 @@ class GetBatch {
     std::shared_ptr<const Location> location;  // null: to be looked up
     TimePoint lease_end;
     bool cached = false;
-    uint64_t length = 0;              // to read, once the size is known
-    std::vector<uint32_t> bad_nodes;  // that failed in this call
-    uint32_t stale = 0;               // times a region was not there any more
-    uint32_t lost = 0;                // rounds in which no replica could be read
-    Status last;                      // why it is not read yet
+    uint64_t length = 0;                  // to read, once the size is known
+    std::vector<uint32_t> bad_nodes;      // that failed in this call
+    std::vector<uint32_t> corrupt_nodes;  // of those: whose bytes were not those of the checksum
+    uint32_t stale = 0;                   // times a region was not there any more
+    uint32_t lost = 0;                    // rounds in which no replica could be read
+    Status last;                          // why it is not read yet
   };
   using Reads = std::vector<uint32_t>;
 
@@ -66,6 +67,13 @@ class GetBatch {
   };
   void OnPart(const OpenedSession& opened, uint32_t node, const Leg::Part& part, const Ended& ended,
               Reads* again);
+  // The whole value is read, and there is something to compare it with.
+  bool Verifies(const Read& read) const;
+  void OnCorrupt(const OpenedSession& opened, uint32_t node, uint32_t read, Reads* again);
+  // After a replica failed: another one, or a new lookup, or the end.
+  void TryAnother(uint32_t read, Reads* again);
+  // To be looked up again, because of `why`.
+  void Relocate(uint32_t read, Status why, Reads* again);
   void OnBadNode(const OpenedSession& opened, uint32_t node, uint32_t read, const Status& met,
                  Reads* again);
   void Settle(uint32_t read, Status status);
@@ -75,9 +83,10 @@ class GetBatch {
   std::vector<Read> reads_;
   std::vector<GetResult> results_;
   std::vector<uint32_t> reported_nodes_;
+  Reads unknown_yet_;  // that the last lookup had no answer for: the meta service recovers
   uint64_t wave_bytes_ = 256_MiB;
   std::chrono::milliseconds lease_{0};  // asked for; grows when reads outlive it
-  uint32_t lost_rounds_ = 0;            // rounds in which some value had no readable replica
+  uint32_t lost_rounds_ = 0;            // counts what calls for a pause before the next round
 };
 
 }  // namespace mmc::client

@@ -31,6 +31,9 @@ struct Replica {
 struct Location {
   uint64_t size = 0;
   uint64_t generation = 0;
+  uint64_t checksum = 0;  // 0: none
+  // Of the meta service that gave it: node ids and leases mean nothing in another term.
+  uint64_t term = 0;
   std::vector<Replica> replicas;
   std::vector<Extent> extents;
 

@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "client_sdk/src/hashed_transfer.h"
+
 namespace mmc::client {
 namespace {
 
@@ -50,8 +52,28 @@ bool IsRefusal(Code code) {
 
 bool IsLostLink(Code code) { return code == Code::kPeerUnreachable || code == Code::kClosed; }
 
-// Starts everything but the first leg.
-void SubmitOthers(Direction direction, std::span<Run> runs, TimePoint deadline, Latch* latch) {
+// From here on another thread moves the bytes while this one takes their checksums.
+constexpr uint64_t kOverlapBytes = 1_MiB;
+
+bool CopiesHere(const Core& core, const Run& run) {
+  return run.link->capabilities().one_sided && core.options.copy_threads == 0;
+}
+
+// The first leg runs on this thread, unless this thread has checksums to take meanwhile.
+bool SubmitsFirst(const Core& core, Direction direction, const Run& run) {
+  if (direction != Direction::kWrite || run.link == nullptr || CopiesHere(core, run)) return false;
+  uint64_t bytes = 0;
+  for (const Leg::Part& part : run.leg->parts) bytes += part.hash ? part.bytes : 0;
+  return bytes >= kOverlapBytes;
+}
+
+void RunHere(const Core& core, Direction direction, Run& run, TimePoint deadline) {
+  run.status = LacksChecksum(*run.leg) && CopiesHere(core, run)
+                   ? ExecuteHashed(*run.link, direction, *run.leg, deadline)
+                   : run.link->Execute(direction, run.leg->ops, deadline);
+}
+
+void Submit(Direction direction, std::span<Run> runs, TimePoint deadline, Latch* latch) {
   for (Run& run : runs) {
     if (run.link == nullptr) continue;
     latch->Expect();
@@ -125,14 +147,18 @@ void Move(Core& core, const OpenedSession& opened, Direction direction, std::spa
     }
   }
   Latch latch;
-  if (runs.size() > 1) SubmitOthers(direction, std::span(runs).subspan(1), deadline, &latch);
+  const size_t here = !runs.empty() && SubmitsFirst(core, direction, runs.front()) ? 0 : 1;
+  if (runs.size() > here) Submit(direction, std::span(runs).subspan(here), deadline, &latch);
   for (Run& run : runs) {
-    if (run.link != nullptr && !run.submitted)
-      run.status = run.link->Execute(direction, run.leg->ops, deadline);
+    if (run.submitted && direction == Direction::kWrite) TakeChecksums(*run.leg, false);
+  }
+  for (Run& run : runs) {
+    if (run.link != nullptr && !run.submitted) RunHere(core, direction, run, deadline);
   }
   latch.Wait();
   for (Run& run : runs) {
     Finish(core, opened, direction, run, deadline);
+    if (direction == Direction::kWrite) TakeChecksums(*run.leg, false);
     Count(core, direction, run);
   }
 }

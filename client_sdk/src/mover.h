@@ -20,7 +20,9 @@ struct Leg {
     uint32_t op_begin = 0;
     uint32_t op_end = 0;
     uint64_t bytes = 0;
-    Status status;  // the outcome
+    bool hash = false;      // take the checksum of the caller's bytes
+    uint64_t checksum = 0;  // 0: not taken (yet)
+    Status status;          // the outcome
   };
   uint32_t node = 0;
   std::vector<fabric::Op> ops;
@@ -40,11 +42,13 @@ class LegBuilder {
   }
   // Adds one part: all ops appended by `append(&ops)`.
   template <typename Append>
-  void Add(uint32_t node, uint32_t item, uint32_t replica, uint64_t bytes, Append append) {
+  void Add(uint32_t node, uint32_t item, uint32_t replica, uint64_t bytes, bool hash,
+           Append append) {
     Leg& leg = For(node);
     const auto begin = static_cast<uint32_t>(leg.ops.size());
     append(&leg.ops);
-    leg.parts.push_back({item, replica, begin, static_cast<uint32_t>(leg.ops.size()), bytes, {}});
+    const auto end = static_cast<uint32_t>(leg.ops.size());
+    leg.parts.push_back({item, replica, begin, end, bytes, hash, 0, {}});
   }
   std::vector<Leg>& legs() { return legs_; }
 
@@ -55,7 +59,8 @@ class LegBuilder {
 // Runs every leg: the first on this thread, the others on the fabric's. A link found dead is
 // connected again once; a transfer that the far side refused is repeated part by part, so that one
 // bad part fails only itself. On return each part has its status, and no buffer is touched any more
-// (but see kUnconfirmed).
+// (but see kUnconfirmed). Parts of a write that ask for a checksum have it, whatever their status;
+// those of a read only where it was to be had on the way (see TakeChecksums).
 void Move(Core& core, const OpenedSession& opened, fabric::Direction direction, std::span<Leg> legs,
           TimePoint deadline);
 

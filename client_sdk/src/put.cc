@@ -137,7 +137,7 @@ void PutBatch::SettleDuplicates() {
 }
 
 uint64_t PutBatch::ChunkBytes() {
-  const auto directory = core_.session->DirectoryAt(0, deadline_);
+  const auto directory = core_.session->DirectoryAt(*core_.session->current(), 0, deadline_);
   const uint64_t capacity = directory.ok() ? (*directory)->capacity_bytes : 0;
   if (capacity == 0) return kLargestChunk;  // the service will say what is wrong
   return std::clamp(capacity / 8, kSmallestChunk, kLargestChunk);
@@ -150,13 +150,22 @@ PutBatch::Items PutBatch::Round(const Items& items, Duration wait) {
   const Status started = Start(*opened, items, wait, &granted, &again);
   if (!started.ok()) {
     for (const uint32_t item : items) Settle(item, started);
-    if (started.recovery() == Recovery::kBackoff) return items;
-    if (started.code() != Code::kSessionLost && started.recovery() != Recovery::kAskOutcome)
-      return {};
+    const bool lost = started.code() == Code::kSessionLost;
+    switch (started.recovery()) {
+      case Recovery::kBackoff:
+      case Recovery::kRefresh:
+        return items;
+      case Recovery::kReconnect:
+        if (!lost) return items;  // nothing was started: the meta service is away
+        break;
+      case Recovery::kAskOutcome:
+        break;
+      default:
+        return {};
+    }
     // A lost answer may have carried grants that nobody knows now. They end with the session.
-    const Status renewed = started.code() == Code::kSessionLost
-                               ? core_.session->Reopen(*opened, deadline_)
-                               : core_.session->Abandon(*opened, deadline_);
+    const Status renewed = lost ? core_.session->Reopen(*opened, deadline_)
+                                : core_.session->Abandon(*opened, deadline_);
     return renewed.ok() ? items : Items();
   }
   if (granted.empty()) return again;
@@ -177,7 +186,7 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration
   request.set_replicas(options_.replicas);
   request.set_prefer_local(options_.prefer_local);
   if (!options_.preferred_nodes.empty()) {
-    MMC_ASSIGN_OR_RETURN(const auto directory, core_.session->DirectoryAt(0, deadline_));
+    MMC_ASSIGN_OR_RETURN(const auto directory, core_.session->DirectoryAt(opened, 0, deadline_));
     for (const std::string& name : options_.preferred_nodes) {
       const DirectoryNode* node = directory->FindByName(name);
       if (node != nullptr)
@@ -192,9 +201,8 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration
       reply.grant_size() != reply.status_size()) {
     return Status(Code::kMalformed, "reply to PutStart: not one status and grant per key");
   }
-  if (reply.directory_version() != core_.session->directory()->version) {
-    MMC_RETURN_IF_ERROR(core_.session->DirectoryAt(reply.directory_version(), deadline_).status());
-  }
+  MMC_RETURN_IF_ERROR(
+      core_.session->DirectoryAt(opened, reply.directory_version(), deadline_).status());
   ReplicaReader reader(reply.replicas());
   for (size_t i = 0; i < items.size(); ++i) {
     const uint32_t item = items[i];
@@ -240,7 +248,8 @@ void PutBatch::Transfer(const OpenedSession& opened, std::vector<Granted>& grant
     const uint64_t size = sizes_[granted[i].item];
     for (uint32_t r = 0; r < location.replicas.size(); ++r) {
       bytes += size;
-      builder.Add(location.replicas[r].node, i, r, size, [&](std::vector<fabric::Op>* ops) {
+      const bool hash = r == 0 && core_.options.integrity != Integrity::kOff;
+      builder.Add(location.replicas[r].node, i, r, size, hash, [&](std::vector<fabric::Op>* ops) {
         AppendOps(location, location.replicas[r], 0, size, items_[granted[i].item].buffers, ops);
       });
     }
@@ -250,8 +259,9 @@ void PutBatch::Transfer(const OpenedSession& opened, std::vector<Granted>& grant
   for (const Leg& leg : builder.legs()) {
     Status reported;
     for (const Leg::Part& part : leg.parts) {
-      if (part.status.ok()) continue;
       Granted& g = granted[part.item];
+      if (part.hash) g.checksum = part.checksum;
+      if (part.status.ok()) continue;
       g.failed_replicas |= 1U << part.replica;
       g.unconfirmed |= part.status.code() == Code::kUnconfirmed;
       g.failure = part.status.Annotate("replica on node " + std::to_string(leg.node));
@@ -295,10 +305,7 @@ void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants,
   while (!grants.empty()) {
     proto::PutCommitRequest request;
     request.set_session(opened.id);
-    for (const Granted* g : grants) {
-      request.add_grant(g->grant);
-      request.add_failed_replicas(g->failed_replicas);
-    }
+    for (const Granted* g : grants) AddGrant(*g, &request);
     proto::PutCommitReply reply;
     Status called =
         core_.session->Call(proto::kPutCommit, request, &reply, deadline_, OnLostAnswer::kReport);
@@ -322,19 +329,28 @@ void PutBatch::Commit(const OpenedSession& opened, std::vector<Granted*> grants,
   }
 }
 
+void PutBatch::AddGrant(const Granted& granted, proto::PutCommitRequest* request) const {
+  request->add_grant(granted.grant);
+  request->add_failed_replicas(granted.failed_replicas);
+  if (core_.options.integrity != Integrity::kOff) request->add_checksum(granted.checksum);
+}
+
 void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants,
                             const Status& called, Items* again) {
-  const bool lost = called.code() == Code::kSessionLost;
-  // With the session the grants are gone: nothing was stored, and the buffers are still at hand.
-  const Status reopened = lost ? core_.session->Reopen(opened, deadline_) : Status::Ok();
+  const bool ask = called.recovery() == Recovery::kAskOutcome || called.code() == Code::kMalformed;
+  Items lost;
   for (const Granted* g : grants) {
-    if (lost) {
-      Settle(g->item, reopened.ok() ? called : reopened);
-      if (reopened.ok()) again->push_back(g->item);
-    } else if (called.recovery() == Recovery::kAskOutcome || called.code() == Code::kMalformed) {
-      Settle(g->item, AskOutcome(opened, *g, called));
+    Settle(g->item, ask ? AskOutcome(opened, *g, called) : called);
+    if (statuses_[g->item].code() == Code::kSessionLost) lost.push_back(g->item);
+  }
+  if (lost.empty()) return;
+  // With the session the grants are gone: nothing was stored, and the buffers are still at hand.
+  const Status reopened = core_.session->Reopen(opened, deadline_);
+  for (const uint32_t item : lost) {
+    if (reopened.ok()) {
+      again->push_back(item);
     } else {
-      Settle(g->item, called);
+      Settle(item, reopened);
     }
   }
 }
@@ -343,34 +359,63 @@ Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
                             const Status& lost) {
   // A question about one key is small; it gets a little time of its own when the call's is over.
   const TimePoint ask_by = std::max(deadline_, Now() + milliseconds(500));
+  bool session_over = false;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    proto::StatRequest ask;
-    proto::AppendKey(items_[granted.item].key, ask.mutable_keys());
     proto::StatReply answer;
-    const Status asked = core_.session->Call(proto::kStat, ask, &answer, ask_by);
-    if (!asked.ok() || answer.status_size() != 1)
-      return lost.Annotate("the outcome of the commit is not known");
-    if (CodeFromWire(answer.status(0)) == Code::kOk) {
-      // While the session lived nobody else could commit this key.
-      if (core_.session->current()->id == opened.id) return Status::Ok();
+    const Status asked = StatKey(granted.item, ask_by, &answer);
+    if (asked.ok()) {
+      if (IsOurs(opened, granted, answer, ask_by)) return Status::Ok();
       return Status(Code::kExists,
                     "the key is committed, perhaps by another writer: the answer was lost");
     }
+    if (asked.code() != Code::kNotFound)
+      return lost.Annotate("the outcome of the commit is not known");
     if (attempt > 0) break;
     // Not committed (yet). The same commit again: it is refused when the grant is gone, and then
     // asked about once more, because the first one may have been applied between the question and
     // this.
     proto::PutCommitRequest request;
     request.set_session(opened.id);
-    request.add_grant(granted.grant);
-    request.add_failed_replicas(granted.failed_replicas);
+    AddGrant(granted, &request);
     proto::PutCommitReply reply;
     const Status called =
         core_.session->Call(proto::kPutCommit, request, &reply, ask_by, OnLostAnswer::kReport);
     if (called.ok() && reply.status_size() == 1 && CodeFromWire(reply.status(0)) == Code::kOk)
       return Status::Ok();
+    session_over = called.code() == Code::kSessionLost;
   }
+  if (session_over)
+    return Status(Code::kSessionLost, "the session ended before the commit, nothing was stored");
   return Status(Code::kGrantLost, "the answer to the commit was lost, and the value is not there");
+}
+
+Status PutBatch::StatKey(uint32_t item, TimePoint deadline, proto::StatReply* reply) {
+  proto::StatRequest request;
+  proto::AppendKey(items_[item].key, request.mutable_keys());
+  Backoff backoff;
+  while (true) {
+    MMC_RETURN_IF_ERROR(core_.session->Call(proto::kStat, request, reply, deadline));
+    if (reply->status_size() != 1 || reply->size_size() != 1 || reply->checksum_size() != 1)
+      return Status(Code::kMalformed, "reply to Stat: not one row per key");
+    const Code code = CodeFromWire(reply->status(0));
+    if (code == Code::kOk) return Status::Ok();
+    // While it collects catalogs it may still learn of the commit.
+    if (code != Code::kRecovering || !core_.session->Pause(backoff.Next(), deadline))
+      return Status(code, std::string(CodeMeaning(code)));
+  }
+}
+
+bool PutBatch::IsOurs(const OpenedSession& opened, const Granted& granted,
+                      const proto::StatReply& stat, TimePoint deadline) {
+  // The same bytes are as good as ours.
+  if (granted.checksum != 0 && stat.checksum(0) == granted.checksum &&
+      stat.size(0) == sizes_[granted.item])
+    return true;
+  // While the session lived nobody else could commit this key.
+  proto::SessionHeartbeatRequest request;
+  request.set_session(opened.id);
+  proto::SessionHeartbeatReply reply;
+  return core_.session->Call(proto::kSessionHeartbeat, request, &reply, deadline).ok();
 }
 
 Status PutBatch::Abort(const OpenedSession& opened, const std::vector<Granted*>& failed,

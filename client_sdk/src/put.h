@@ -29,7 +29,8 @@ class PutBatch {
     Location location;
     uint32_t failed_replicas = 0;  // bit r: replica r was not written
     bool unconfirmed = false;
-    Status failure;  // of the last failed replica
+    uint64_t checksum = 0;  // of the value; 0: none
+    Status failure;         // of the last failed replica
   };
   using Items = std::vector<uint32_t>;
 
@@ -57,8 +58,15 @@ class PutBatch {
                     const Status& called, Items* again);
   // Gives grants back. When this does not get through, they end with the session.
   Status Abort(const OpenedSession& opened, const std::vector<Granted*>& failed, bool unconfirmed);
-  // What became of a commit whose answer was lost.
+  // What became of a commit whose answer was lost. kSessionLost: nothing, and the grant went with
+  // its session.
   Status AskOutcome(const OpenedSession& opened, const Granted& granted, const Status& lost);
+  // The row of one key, once the meta service knows it.
+  Status StatKey(uint32_t item, TimePoint deadline, proto::StatReply* reply);
+  // Whether the value that is committed is the one of this grant.
+  bool IsOurs(const OpenedSession& opened, const Granted& granted, const proto::StatReply& stat,
+              TimePoint deadline);
+  void AddGrant(const Granted& granted, proto::PutCommitRequest* request) const;
   void Settle(uint32_t item, Status status) { statuses_[item] = std::move(status); }
   // Keeps the item for another round when the code and the number of rounds allow it.
   void SettleOrRepeat(uint32_t item, Status status, Items* again);

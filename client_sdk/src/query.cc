@@ -1,4 +1,6 @@
 // The calls that are one question to the meta service.
+#include <algorithm>
+
 #include "client_sdk/src/client_impl.h"
 #include "proto/key_list.h"
 
@@ -47,6 +49,10 @@ const char* StateName(proto::NodeState state) {
       return "dead";
     case proto::NODE_LEAVING:
       return "leaving";
+    case proto::NODE_RECOVERING:
+      return "recovering";
+    case proto::NODE_DRAINING:
+      return "draining";
     default:
       return "unknown";
   }
@@ -77,6 +83,10 @@ NodeInfo NodeInfoOf(const proto::Node& node) {
   for (const uint64_t used : node.used_bytes()) out.used_bytes += used;
   out.objects = node.objects();
   out.silent_ms = node.silent_ms();
+  out.drain_left_objects = node.drain_left_objects();
+  out.drain_left_bytes = node.drain_left_bytes();
+  const bool empty = out.drain_left_objects == 0 && out.drain_left_bytes == 0;
+  if (node.state() == proto::NODE_DRAINING && empty) out.state = "drained";
   return out;
 }
 
@@ -131,17 +141,39 @@ Result<std::vector<ObjectInfo>> ClientImpl::Stat(std::span<const std::string_vie
   const std::vector<uint32_t> good = EncodeGood(keys, &statuses, request.mutable_keys());
   for (size_t i = 0; i < keys.size(); ++i) out[i].status = statuses[i];
   if (good.empty()) return out;
+  client::Backoff backoff;
+  while (true) {
+    const auto opened = core_->session->current();
+    const Status asked = StatOnce(*opened, request, good, deadline, &out);
+    if (asked.code() == Code::kSessionLost) {
+      MMC_RETURN_IF_ERROR(core_->session->Reopen(*opened, deadline));
+    } else {
+      MMC_RETURN_IF_ERROR(asked);
+      const bool all_known = std::none_of(good.begin(), good.end(), [&](uint32_t i) {
+        return out[i].status.code() == Code::kRecovering;
+      });
+      if (all_known) return out;
+    }
+    // What is still unknown at the deadline says so itself.
+    if (!core_->session->Pause(backoff.Next(), deadline)) return out;
+  }
+}
+
+Status ClientImpl::StatOnce(const client::OpenedSession& opened, const proto::StatRequest& request,
+                            const std::vector<uint32_t>& good, TimePoint deadline,
+                            std::vector<ObjectInfo>* out) {
   proto::StatReply reply;
   MMC_RETURN_IF_ERROR(core_->session->Call(proto::kStat, request, &reply, deadline));
   const int n = static_cast<int>(good.size());
   if (reply.status_size() != n || reply.size_size() != n || reply.generation_size() != n ||
-      reply.lease_left_ms_size() != n || reply.pins_size() != n) {
+      reply.checksum_size() != n || reply.lease_left_ms_size() != n || reply.pins_size() != n) {
     return Status(Code::kMalformed, "reply to Stat: not one row per key");
   }
   client::ReplicaReader reader(reply.replicas());
-  auto directory = core_->session->directory();
+  MMC_ASSIGN_OR_RETURN(auto directory, core_->session->DirectoryAt(opened, 0, deadline));
   for (int at = 0; at < n; ++at) {
-    ObjectInfo& info = out[good[static_cast<size_t>(at)]];
+    ObjectInfo& info = (*out)[good[static_cast<size_t>(at)]];
+    info = ObjectInfo();
     info.status = StatusOf(reply.status(at));
     client::Location location;
     location.size = info.status.ok() ? reply.size(at) : 0;
@@ -149,17 +181,18 @@ Result<std::vector<ObjectInfo>> ClientImpl::Stat(std::span<const std::string_vie
     if (!info.status.ok()) continue;
     info.size = reply.size(at);
     info.generation = reply.generation(at);
+    info.checksum = reply.checksum(at);
     info.lease_left = std::chrono::milliseconds(reply.lease_left_ms(at));
     info.pins = reply.pins(at);
     for (const client::Replica& replica : location.replicas) {
       if (directory->Find(replica.node) == nullptr) {
         MMC_ASSIGN_OR_RETURN(directory,
-                             core_->session->DirectoryAt(directory->version + 1, deadline));
+                             core_->session->DirectoryAt(opened, directory->version + 1, deadline));
       }
       info.replicas.push_back(ReplicaInfoOf(location, replica, *directory));
     }
   }
-  return out;
+  return Status::Ok();
 }
 
 Result<std::vector<Status>> ClientImpl::Remove(std::span<const std::string_view> keys) {
@@ -248,6 +281,9 @@ Result<ClusterStatus> ClientImpl::Cluster() {
   out.removes = reply.removes();
   out.evict_threshold_high = reply.evict_threshold_high();
   out.evict_threshold_low = reply.evict_threshold_low();
+  out.recovering = reply.recovering();
+  out.under_replicated = reply.under_replicated();
+  out.copies_in_flight = reply.copies_in_flight();
   for (const proto::Node& node : reply.nodes()) out.nodes.push_back(NodeInfoOf(node));
   return out;
 }

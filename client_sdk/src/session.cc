@@ -66,6 +66,7 @@ Status Session::OpenOnce(TimePoint deadline, bool one_round) {
   }
   auto opened = std::make_shared<OpenedSession>();
   opened->id = reply.session();
+  opened->term = reply.term();
   opened->heartbeat = milliseconds(std::max<uint64_t>(1, reply.heartbeat_ms()));
   opened->expiry = milliseconds(std::max<uint64_t>(1, reply.expiry_ms()));
   opened->lease = milliseconds(reply.lease_ms());
@@ -155,33 +156,39 @@ Status Session::Abandon(const OpenedSession& opened, TimePoint deadline) {
   return Reopen(opened, deadline);
 }
 
-Result<std::shared_ptr<const Directory>> Session::DirectoryAt(uint64_t version,
+Result<std::shared_ptr<const Directory>> Session::DirectoryAt(const OpenedSession& opened,
+                                                              uint64_t version,
                                                               TimePoint deadline) {
-  std::shared_ptr<const Directory> before = directory();
-  if (before->version != 0 && (version == 0 || before->version == version)) return before;
+  const std::shared_ptr<const Directory> before = directory();
+  const bool ours = before->version != 0 && before->term == opened.term;
+  if (ours && (version == 0 || before->version == version)) return before;
   proto::DirectoryReply reply;
   MMC_RETURN_IF_ERROR(Call(proto::kDirectory, proto::DirectoryRequest(), &reply, deadline));
+  if (reply.term() != opened.term) {
+    return Status(Code::kSessionLost, "the meta service is in term " +
+                                          std::to_string(reply.term()) + ", the session of term " +
+                                          std::to_string(opened.term) + " is over");
+  }
   std::shared_ptr<const Directory> after = MakeDirectory(reply, host_id_);
-  std::shared_ptr<fabric::Fabric> fabric;
   {
     MutexLock lock(mutex_);
-    directory_ = after;
-    fabric = opened_->fabric;
+    if (opened_->term == after->term) directory_ = after;
   }
+  if (!ours) return after;
   for (const auto& [id, node] : before->nodes) {
     const DirectoryNode* now = after->Find(id);
     if (now == nullptr || now->peer != node.peer || now->state == proto::NODE_DEAD)
-      fabric->Forget(node.peer);
+      opened.fabric->Forget(node.peer);
   }
   return after;
 }
 
 Result<std::shared_ptr<fabric::Link>> Session::LinkTo(const OpenedSession& opened, uint32_t node,
                                                       TimePoint deadline) {
-  std::shared_ptr<const Directory> nodes = directory();
+  MMC_ASSIGN_OR_RETURN(auto nodes, DirectoryAt(opened, 0, deadline));
   const DirectoryNode* found = nodes->Find(node);
   if (found == nullptr) {
-    MMC_ASSIGN_OR_RETURN(nodes, DirectoryAt(nodes->version + 1, deadline));
+    MMC_ASSIGN_OR_RETURN(nodes, DirectoryAt(opened, nodes->version + 1, deadline));
     found = nodes->Find(node);
   }
   if (found == nullptr) {
@@ -195,11 +202,26 @@ Result<std::shared_ptr<fabric::Link>> Session::LinkTo(const OpenedSession& opene
 }
 
 void Session::ReportReplica(const OpenedSession& opened, uint32_t node, const Status& met) {
-  if (closed()) return;
   proto::ReportReplicaRequest request;
   request.set_session(opened.id);
   request.set_node(node);
   request.set_status(static_cast<uint32_t>(met.code()));
+  Report(request);
+}
+
+void Session::ReportCorrupt(const OpenedSession& opened, uint32_t node, std::string_view key,
+                            uint64_t generation) {
+  proto::ReportReplicaRequest request;
+  request.set_session(opened.id);
+  request.set_node(node);
+  request.set_status(static_cast<uint32_t>(Code::kCorrupt));
+  request.set_key(key.data(), key.size());
+  request.set_generation(generation);
+  Report(request);
+}
+
+void Session::Report(const proto::ReportReplicaRequest& request) {
+  if (closed()) return;
   routes_[route_.load()].channel->CallAsync<proto::ReportReplicaRequest, proto::Empty>(
       proto::kReportReplica, request, Now() + kNoticeTime,
       [](Status, std::shared_ptr<proto::Empty>) {});

@@ -33,6 +33,7 @@ struct MetaRoute {
 // own session, so that fencing that session stops every write made under the grant.
 struct OpenedSession {
   uint64_t id = 0;
+  uint64_t term = 0;  // of the meta service that opened it
   std::chrono::milliseconds heartbeat{1000};
   std::chrono::milliseconds expiry{10'000};
   std::chrono::milliseconds lease{0};  // of lookups that ask for none
@@ -72,18 +73,24 @@ class Session {
   // and opens a new one.
   Status Abandon(const OpenedSession& opened, TimePoint deadline);
 
-  // The directory, asked for again when the cached one is not of `version`; 0: any will do. (A new
-  // meta service counts from the start, so another version is not always a greater one.)
-  Result<std::shared_ptr<const Directory>> DirectoryAt(uint64_t version, TimePoint deadline);
+  // The directory of the session's term, asked for again when the cached one is not of `version`;
+  // 0: any of that term will do. Errors: kSessionLost when the meta service is in another term, in
+  // which node ids that were given under this session may name other nodes.
+  Result<std::shared_ptr<const Directory>> DirectoryAt(const OpenedSession& opened,
+                                                       uint64_t version, TimePoint deadline);
+  // The cached one, of whatever term: for preferences and messages.
   std::shared_ptr<const Directory> directory() const;
 
   // The link of `opened` to a node; connecting takes at most kConnectTime. Errors:
-  // kPeerUnreachable, kStaleNode.
+  // kPeerUnreachable, kStaleNode, kSessionLost (see DirectoryAt).
   Result<std::shared_ptr<fabric::Link>> LinkTo(const OpenedSession& opened, uint32_t node,
                                                TimePoint deadline);
 
   // Tells the meta service that a node could not be read or written. Does not wait.
   void ReportReplica(const OpenedSession& opened, uint32_t node, const Status& met);
+  // Tells it that the bytes of one replica are not those of their checksum. Does not wait.
+  void ReportCorrupt(const OpenedSession& opened, uint32_t node, std::string_view key,
+                     uint64_t generation);
   // Ends one pin, soon, on the session's own thread; repeated until the service has answered. Never
   // blocks.
   void Unpin(uint64_t session, std::string key, uint64_t generation);
@@ -107,6 +114,7 @@ class Session {
 
   Status CallRaw(uint16_t method, const char* name, const google::protobuf::MessageLite& request,
                  google::protobuf::MessageLite* reply, TimePoint deadline, OnLostAnswer on_lost);
+  void Report(const proto::ReportReplicaRequest& request);
   Status OpenOnce(TimePoint deadline, bool one_round);
   // One attempt at each route, from the current one on.
   Status TryRoutes(const proto::OpenSessionRequest& request, proto::OpenSessionReply* reply,

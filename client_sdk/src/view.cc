@@ -28,37 +28,44 @@ View::~View() {
   if (release_) release_();
 }
 
+Status ClientImpl::LookupPinned(const client::OpenedSession& opened, std::string_view key,
+                                TimePoint deadline, proto::LookupReply* reply) {
+  proto::LookupRequest request;
+  request.set_session(opened.id);
+  request.set_pin(true);
+  proto::AppendKey(key, request.mutable_keys());
+  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kLookup, request, reply, deadline,
+                                           client::OnLostAnswer::kReport));
+  if (reply->status_size() != 1 || reply->size_size() != 1 || reply->generation_size() != 1) {
+    return Status(Code::kMalformed, "reply to Lookup: not one status, size and generation per key");
+  }
+  const Code code = CodeFromWire(reply->status(0));
+  return code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code)));
+}
+
 Result<View> ClientImpl::MakeView(std::string_view key) {
   MMC_RETURN_IF_ERROR(client::CheckKey(key));
   const TimePoint deadline = core_->DeadlineFor({});
   const std::shared_ptr<client::Session>& session = core_->session;
+  client::Backoff backoff;
   proto::LookupReply reply;
   auto opened = session->current();
   while (true) {
-    proto::LookupRequest request;
-    request.set_session(opened->id);
-    request.set_pin(true);
-    proto::AppendKey(key, request.mutable_keys());
-    const Status called =
-        session->Call(proto::kLookup, request, &reply, deadline, client::OnLostAnswer::kReport);
-    if (called.ok()) break;
-    if (called.code() != Code::kSessionLost) return called;
-    MMC_RETURN_IF_ERROR(session->Reopen(*opened, deadline));
+    const Status pinned = LookupPinned(*opened, key, deadline, &reply);
+    if (pinned.ok()) break;
+    if (pinned.code() == Code::kSessionLost) {
+      MMC_RETURN_IF_ERROR(session->Reopen(*opened, deadline));
+    } else if (pinned.code() != Code::kRecovering || !session->Pause(backoff.Next(), deadline)) {
+      return pinned;
+    }
     opened = session->current();
   }
-  if (reply.status_size() != 1 || reply.size_size() != 1 || reply.generation_size() != 1) {
-    return Status(Code::kMalformed, "reply to Lookup: not one status, size and generation per key");
-  }
-  const Code code = CodeFromWire(reply.status(0));
-  if (code != Code::kOk) return Status(code, std::string(CodeMeaning(code)));
   client::Location location;
   location.size = reply.size(0);
   location.generation = reply.generation(0);
   client::ReplicaReader reader(reply.replicas());
   Status read = reader.Next(location.size, &location);
-  if (read.ok() && reply.directory_version() != session->directory()->version) {
-    read = session->DirectoryAt(reply.directory_version(), deadline).status();
-  }
+  if (read.ok()) read = session->DirectoryAt(*opened, reply.directory_version(), deadline).status();
   Result<View> view = read.ok() ? ViewOf(*opened, location, deadline) : Result<View>(read);
   if (!view.ok()) {
     session->Unpin(opened->id, std::string(key), location.generation);

@@ -66,6 +66,18 @@ std::vector<Setting> MemorySettings() {
           "auto: pages of hugetlbfs when there are enough free ones, else transparent huge pages."),
       Bool("ock.mmc.local_service.prefault", "true",
            "Touch every page at start, so that no put waits for it."),
+      Bool("ock.mmc.local_service.warm_restart", "true",
+           "Keep the memory in a named file, so that a local service of this name that starts "
+           "again goes on with the objects of one that was killed or upgraded. false: memory "
+           "that ends with the process."),
+      Text("ock.mmc.local_service.segment.directory", "/dev/shm", 255,
+           "Folder of that file, in tmpfs or hugetlbfs. When it has too little room, memory that "
+           "ends with the process is taken, with one warning."),
+      Bool("ock.mmc.local_service.cold", "false",
+           "true, or --cold on the command line: start empty, whatever is there."),
+      Enum("ock.mmc.local_service.stop_mode", "leave", {"leave", "keep"},
+           "SIGTERM: leave the pool and delete the objects, or keep them for the next start of "
+           "this node, as for an upgrade."),
   };
 }
 
@@ -110,6 +122,9 @@ std::vector<Setting> ClientSection() {
       Int("ock.mmc.client.copy_threads", "0", 0, 64,
           "Helpers for big copies from and to memory of the same host, besides the calling "
           "thread."),
+      Enum("ock.mmc.integrity", "put", {"off", "put", "verify"},
+           "put: values are stored with a checksum (XXH3-64). verify: and whole values that are "
+           "read are checked against it; a replica that differs is reported and another one read."),
   };
 }
 
@@ -214,6 +229,7 @@ ClientSettings ClientSettingsFrom(const Values& values) {
   out.same_host = values.GetBool("ock.mmc.client.shm.enable");
   out.tcp_connections = static_cast<int>(values.GetInt("ock.mmc.client.tcp.connections"));
   out.tcp_congestion_control = values.GetString("ock.mmc.client.tcp.congestion_control");
+  out.integrity = values.GetString("ock.mmc.integrity");
   out.copy_threads = static_cast<int>(values.GetInt("ock.mmc.client.copy_threads"));
   out.async_threads =
       static_cast<int>(std::max(values.GetInt("ock.mmc.client.read_thread_pool.size"),

@@ -132,7 +132,7 @@ int Print(const std::string& text) {
 }  // namespace
 
 int DaemonMain(int argc, char** argv, const DaemonSpec& spec) {
-  const Result<DaemonFlags> flags = ParseDaemonFlags({argv + std::min(argc, 1), argv + argc});
+  const Result<DaemonFlags> flags = ParseDaemonFlags({argv + std::min(argc, 1), argv + argc}, spec.short_flags);
   if (!flags.ok()) return Fail(spec, flags.status());
   switch (flags->action) {
     case DaemonFlags::Action::kDumpConf:
@@ -142,7 +142,7 @@ int DaemonMain(int argc, char** argv, const DaemonSpec& spec) {
     case DaemonFlags::Action::kVersion:
       return Print(std::string(spec.name) + " " + MMC_VERSION + "\n");
     case DaemonFlags::Action::kHelp:
-      return Print(DaemonUsage(spec.name, spec.description, spec.config_env));
+      return Print(DaemonUsage(spec.name, spec.description, spec.config_env, spec.short_flags));
     case DaemonFlags::Action::kRun:
       break;
   }

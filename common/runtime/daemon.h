@@ -13,6 +13,7 @@
 
 #include "common/base/status.h"
 #include "common/config/schema.h"
+#include "common/runtime/flags.h"
 
 namespace mmc::runtime {
 
@@ -33,6 +34,7 @@ struct DaemonSpec {
   const char* log_name;     // "mmc-meta"
   const config::Schema& schema;
   std::function<Result<std::unique_ptr<Daemon>>(const config::Values&)> make;
+  std::vector<ShortFlag> short_flags = {};
 };
 
 // Tells systemd READY=1 / STOPPING=1 when NOTIFY_SOCKET is set.

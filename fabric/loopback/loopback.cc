@@ -32,7 +32,7 @@ class Hub {
   Status Connect(uint64_t session) {
     MutexLock lock(mutex_);
     if (!open_ || plan_.fail_connect) return Status(Code::kPeerUnreachable, address_.place + " does not answer");
-    if (fenced_.contains(session)) {
+    if (fenced_.contains(session) || (session != 0 && session < first_session_)) {
       return Status(Code::kPermission, "session " + std::to_string(session) + " is fenced");
     }
     if (connections_ >= max_connections_) {
@@ -102,6 +102,11 @@ class Hub {
     for (auto& call : finished) call();
   }
 
+  void RefuseBelow(uint64_t session) {
+    MutexLock lock(mutex_);
+    first_session_ = std::max(first_session_, session);
+  }
+
   void Shut() {
     MutexLock lock(mutex_);
     open_ = false;
@@ -135,6 +140,7 @@ class Hub {
   FaultPlan plan_ MMC_GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, uint64_t> running_ MMC_GUARDED_BY(mutex_);
   std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
+  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
   std::vector<std::pair<uint64_t, std::function<void()>>> fences_ MMC_GUARDED_BY(mutex_);
 };
 
@@ -262,6 +268,7 @@ class LoopbackListener final : public Listener {
   }
   Endpoint endpoint() const override { return {"loopback", FormatHostAddress(hub_->address())}; }
   void Fence(uint64_t session, std::function<void()> done) override { hub_->Fence(session, std::move(done)); }
+  void RefuseBelow(uint64_t session) override { hub_->RefuseBelow(session); }
   uint64_t connections() const override { return hub_->connections(); }
 
  private:

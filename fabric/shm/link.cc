@@ -89,13 +89,15 @@ Status Mappings::TakeControl(const UniqueFd& fd) {
 Status Mappings::TakeSegment(Received received) {
   const Packet& packet = received.packet;
   if (!received.fd.valid() || packet.slot >= kSlots || packet.generation == 0 || packet.access > 1 ||
+      packet.backing > 1 ||
       packet.offset > packet.file_size || packet.size > packet.file_size - packet.offset) {
     return Status(Code::kMalformed, "the listener described a segment that cannot be");
   }
   auto mapped = std::make_shared<Mapped>();
   mapped->access = static_cast<Access>(packet.access);
   MMC_ASSIGN_OR_RETURN(mapped->memory,
-                       SegmentMemory::Map(received.fd.Release(), packet.file_size, mapped->access, false));
+                       SegmentMemory::Map(received.fd.Release(), packet.file_size, mapped->access, false,
+                                          static_cast<Backing>(packet.backing)));
   mapped->ref = {packet.segment, packet.epoch};
   mapped->begin = mapped->memory->data() + packet.offset;
   mapped->size = packet.size;
@@ -152,6 +154,7 @@ class ShmLink final : public LinkBase {
 
   const LinkOptions options_;
   UniqueFd socket_;  // the watcher's, once it runs
+  UniqueFd presence_;  // its lock tells a later listener that this link may still write; goes before the socket
   UniqueFd event_;   // wakes the watcher for Close
   Mappings mappings_;
   CopyEngine engine_;
@@ -177,6 +180,8 @@ Status ShmLink::Handshake(uint64_t nonce, TimePoint deadline) {
     if (packet.kind == PacketKind::kWelcome && !welcome) {
       MMC_RETURN_IF_ERROR(mappings_.TakeControl(received->fd));
       welcome = true;
+    } else if (packet.kind == PacketKind::kPresence && welcome) {
+      presence_ = std::move(received->fd);
     } else if (packet.kind == PacketKind::kSegment && welcome) {
       MMC_RETURN_IF_ERROR(mappings_.TakeSegment(std::move(*received)));
     } else if (packet.kind == PacketKind::kReady && welcome) {
@@ -203,7 +208,8 @@ void ShmLink::Watch() {
   }
   Break();
   WaitIdle();
-  // To the listener, the closed socket means that no byte is written any more.
+  // To the listener, the closed socket means that no byte is written any more; to the next one, the lock does.
+  presence_.Reset(-1);
   socket_.Reset(-1);
 }
 

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -53,6 +54,10 @@ class ShmListener final : public Listener {
   Status Start();
   Endpoint endpoint() const override { return {"shm", FormatHostAddress(address_)}; }
   void Fence(uint64_t session, std::function<void()> done) override;
+  void RefuseBelow(uint64_t session) override {
+    MutexLock lock(mutex_);
+    first_session_ = std::max(first_session_, session);
+  }
   uint64_t connections() const override {
     MutexLock lock(mutex_);
     return clients_.size();
@@ -66,6 +71,7 @@ class ShmListener final : public Listener {
   void Drop(int fd) MMC_REQUIRES(mutex_);
   void Hear(int fd) MMC_REQUIRES(mutex_);
   Status Greet(Client& client, const Packet& hello) MMC_REQUIRES(mutex_);
+  Status SendPresence(const Client& client) MMC_REQUIRES(mutex_);
   Status SendSegments(Client& client) MMC_REQUIRES(mutex_);
   void Refuse(int socket, Code code);
   void SayBye(Client& client) MMC_REQUIRES(mutex_);
@@ -89,6 +95,7 @@ class ShmListener final : public Listener {
   bool stopping_ MMC_GUARDED_BY(mutex_) = false;
   std::unordered_map<int, Client> clients_ MMC_GUARDED_BY(mutex_);
   std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
+  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
   struct PendingFence {
     std::vector<int> sockets;  // still open
     std::function<void()> done;
@@ -261,7 +268,8 @@ Status ShmListener::Greet(Client& client, const Packet& hello) {
   if (hello.version != kVersion) refused = Code::kBadVersion;
   if (hello.nonce != 0 && hello.nonce != address_.nonce) refused = Code::kPeerUnreachable;
   if (stopping_) refused = Code::kPeerUnreachable;
-  if (fenced_.contains(hello.session)) refused = Code::kPermission;
+  const bool outdated = hello.session != 0 && hello.session < first_session_;
+  if (outdated || fenced_.contains(hello.session)) refused = Code::kPermission;
   if (client.refusal != Code::kOk) refused = client.refusal;
   if (refused != Code::kOk) {
     Refuse(client.socket.get(), refused);
@@ -274,10 +282,23 @@ Status ShmListener::Greet(Client& client, const Packet& hello) {
   MMC_RETURN_IF_ERROR(SendPacket(client.socket.get(), welcome, published_->control_fd()));
   // From here on the client has files: it leaves by Bye only.
   client.greeted = true;
+  MMC_RETURN_IF_ERROR(SendPresence(client));
   MMC_RETURN_IF_ERROR(SendSegments(client));
   Packet ready;
   ready.kind = PacketKind::kReady;
   return SendPacket(client.socket.get(), ready, -1);
+}
+
+Status ShmListener::SendPresence(const Client& client) {
+  if (options_.presence_file.empty()) return Status::Ok();
+  // Opened for each client: a lock belongs to the open file, and goes with its last holder.
+  const UniqueFd presence(open(options_.presence_file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!presence.valid() || flock(presence.get(), LOCK_SH | LOCK_NB) != 0) {
+    return ErrnoStatus("presence file " + options_.presence_file, errno);
+  }
+  Packet packet;
+  packet.kind = PacketKind::kPresence;
+  return SendPacket(client.socket.get(), packet, presence.get());
 }
 
 Status ShmListener::SendSegments(Client& client) {

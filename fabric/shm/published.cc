@@ -58,6 +58,7 @@ void Published::Add(const std::shared_ptr<const Region>& region) {
   packet.file_size = region->segment->size();
   packet.offset = static_cast<uint64_t>(region->memory.data() - base);
   packet.size = region->memory.size();
+  packet.backing = static_cast<uint32_t>(region->segment->backing());
   MutexLock lock(mutex_);
   uint32_t slot = 0;
   while (slot < kSlots && page_->generation[slot].load(std::memory_order_relaxed) != 0) ++slot;

@@ -3,6 +3,7 @@
 //
 //   client  Hello
 //   server  Welcome (fd of the control page) | Refused
+//   server  Presence (fd with a shared lock)  when the memory may outlive the listener; keep it as long as the socket
 //   server  Segment (fd of the segment) ...   one each, now and whenever one is added
 //   server  Ready                             after the segments there were
 //   server  Bye                               stop using the mapping, close the socket
@@ -26,10 +27,18 @@
 namespace mmc::fabric::shm {
 
 inline constexpr uint32_t kMagic = 0x53434d4d;  // "MMCS"
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 inline constexpr uint32_t kSlots = 1024;  // most segments of one listener
 
-enum class PacketKind : uint16_t { kHello = 1, kWelcome = 2, kRefused = 3, kSegment = 4, kReady = 5, kBye = 6 };
+enum class PacketKind : uint16_t {
+  kHello = 1,
+  kWelcome = 2,
+  kRefused = 3,
+  kSegment = 4,
+  kReady = 5,
+  kBye = 6,
+  kPresence = 7,
+};
 
 struct Packet {
   uint32_t magic = kMagic;
@@ -46,7 +55,7 @@ struct Packet {
   uint64_t size = 0;         // bytes of the region
   uint64_t generation = 0;
   uint32_t slot = 0;
-  uint32_t reserved = 0;
+  uint32_t backing = 0;      // as enum Backing
 };
 static_assert(sizeof(Packet) == 80);
 

@@ -28,13 +28,18 @@ class TcpListener final : public Listener {
   Status Start();
   Endpoint endpoint() const override { return {"tcp", address_}; }
   void Fence(uint64_t session, std::function<void()> done) override;
+  void RefuseBelow(uint64_t session) override {
+    MutexLock lock(mutex_);
+    first_session_ = std::max(first_session_, session);
+  }
   uint64_t connections() const override { return connections_.load(); }
   uint64_t running() const override { return running_.load(); }
 
  private:
   Code Admit(uint64_t session) {
     MutexLock lock(mutex_);
-    return fenced_.contains(session) ? Code::kPermission : Code::kOk;
+    const bool outdated = session != 0 && session < first_session_;
+    return outdated || fenced_.contains(session) ? Code::kPermission : Code::kOk;
   }
   void AcceptAll();
 
@@ -50,6 +55,7 @@ class TcpListener final : public Listener {
 
   Mutex mutex_;
   std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
+  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
 };
 
 Status TcpListener::Start() {

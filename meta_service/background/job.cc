@@ -15,6 +15,17 @@ void SessionExpiry::Tick(TimePoint now) {
 
 void NodeLiveness::Tick(TimePoint now) { state_.CheckNodes(now); }
 
+void Recovery::Tick(TimePoint now) {
+  was_ |= state_.recovering();
+  state_.Recover(now);
+  if (!was_ || state_.recovering()) return;
+  was_ = false;
+  const Figures figures = state_.figures();
+  MMC_LOG(INFO) << "recovered: " << figures.objects << " objects, "
+                << FormatBytes(figures.used_bytes) << " of " << FormatBytes(figures.capacity_bytes)
+                << " in use";
+}
+
 void LeaseReaper::Tick(TimePoint now) { state_.Reap(now); }
 
 void Evictor::Tick(TimePoint now) {
@@ -26,6 +37,7 @@ std::vector<std::unique_ptr<Job>> AllJobs(MetaState& state) {
   std::vector<std::unique_ptr<Job>> jobs;
   jobs.push_back(std::make_unique<SessionExpiry>(state));
   jobs.push_back(std::make_unique<NodeLiveness>(state));
+  jobs.push_back(std::make_unique<Recovery>(state));
   jobs.push_back(std::make_unique<LeaseReaper>(state));
   jobs.push_back(std::make_unique<Evictor>(state));
   return jobs;

@@ -44,6 +44,19 @@ class NodeLiveness final : public Job {
   MetaState& state_;
 };
 
+// Ends the recovery when it is time.
+class Recovery final : public Job {
+ public:
+  explicit Recovery(MetaState& state) : state_(state) {}
+  const char* name() const override { return "recovery"; }
+  Duration period() const override { return std::chrono::milliseconds(20); }
+  void Tick(TimePoint now) override;
+
+ private:
+  MetaState& state_;
+  bool was_ = false;
+};
+
 // Frees what has waited for its leases.
 class LeaseReaper final : public Job {
  public:

@@ -36,6 +36,7 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 4096;
 constexpr size_t kDiscardBytes = 1 << 20;
 constexpr std::chrono::seconds kDiscardTime{1};
+constexpr std::chrono::seconds kCutOff{1};
 
 int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -72,6 +73,8 @@ struct HttpServer::Impl {
 
   Status Bind();
   asio::awaitable<void> Accept();
+  // Closes them and waits until they have ended, at most until `deadline`.
+  void CloseSessions(bool idle_only, TimePoint deadline) MMC_EXCLUDES(mutex);
   asio::awaitable<void> Serve(std::shared_ptr<Session> session);
   asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer);
   // False: the connection is of no use any more.
@@ -180,7 +183,8 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
     const auto& message = parser.get();
     const Request request{.method = std::string(message.method_string()),
                           .target = std::string(message.target()),
-                          .unix_seconds = UnixSeconds()};
+                          .unix_seconds = UnixSeconds(),
+                          .body = message.body()};
     const bool keep_alive = message.keep_alive() && !closing;
     open = co_await Answer(*session, router.Handle(request), message.version(),
                            request.method == "HEAD", keep_alive);
@@ -271,6 +275,16 @@ asio::awaitable<bool> HttpServer::Impl::Stream(Session& session, Response& respo
 HttpServer::HttpServer(HttpOptions options, const Router& router)
     : impl_(std::make_unique<Impl>(std::move(options), router)) {}
 
+void HttpServer::Impl::CloseSessions(bool idle_only, TimePoint deadline) {
+  MutexLock lock(mutex);
+  for (const std::shared_ptr<Session>& session : sessions) {
+    asio::post(session->stream.get_executor(), [session, idle_only] {
+      if (session->idle || !idle_only) session->stream.close();
+    });
+  }
+  while (!sessions.empty() && Clock::Real().Now() < deadline) changed.WaitUntil(mutex, deadline);
+}
+
 HttpServer::~HttpServer() { Stop(Clock::Real().Now()); }
 
 Status HttpServer::Start() {
@@ -290,16 +304,9 @@ void HttpServer::Stop(TimePoint deadline) {
     error_code ignored;
     impl.acceptor.close(ignored);
   });
-  {
-    MutexLock lock(impl.mutex);
-    for (const std::shared_ptr<Impl::Session>& session : impl.sessions) {
-      asio::post(session->stream.get_executor(), [session] {
-        if (session->idle) session->stream.close();
-      });
-    }
-    while (!impl.sessions.empty() && Clock::Real().Now() < deadline)
-      impl.changed.WaitUntil(impl.mutex, deadline);
-  }
+  impl.CloseSessions(/*idle_only=*/true, deadline);
+  // What still runs is cut off: its handlers end as soon as they see their stream closed.
+  impl.CloseSessions(/*idle_only=*/false, Clock::Real().Now() + kCutOff);
   impl.context.stop();
   for (std::thread& thread : impl.threads) thread.join();
   impl.threads.clear();

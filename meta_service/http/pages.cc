@@ -42,6 +42,10 @@ const char* StateName(int state) {
       return "dead";
     case proto::NODE_LEAVING:
       return "leaving";
+    case proto::NODE_RECOVERING:
+      return "recovering";
+    case proto::NODE_DRAINING:
+      return "draining";
     default:
       return "unknown";
   }
@@ -158,7 +162,7 @@ Response Health(const PageContext& page) {
 
 Response Ready(const PageContext& page) {
   if (page.pool.Ready()) return Text("ready\n");
-  Response response = Text("not ready\n");
+  Response response = Text(page.pool.Recovering() ? "recovering\n" : "not ready\n");
   response.status = 503;
   return response;
 }

@@ -31,4 +31,12 @@ Status RpcPoolView::List(const std::string& prefix, const std::string& page_toke
   return channel_->Call(proto::kList, request, out, Deadline());
 }
 
+Status RpcPoolView::Drain(const std::string& node, bool cancel) {
+  proto::DrainRequest request;
+  request.set_node(node);
+  request.set_cancel(cancel);
+  proto::Empty reply;
+  return channel_->Call(proto::kDrain, request, &reply, Deadline());
+}
+
 }  // namespace mmc::meta::http

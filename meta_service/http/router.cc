@@ -4,15 +4,15 @@
 #include <array>
 #include <boost/json.hpp>
 
+#include "meta_service/http/drain_jobs.h"
 #include "meta_service/http/pages.h"
 
 namespace mmc::meta::http {
 namespace {
 
 // Routes that clients of such pages know and this service does not have, with all below them.
-constexpr std::array<std::string_view, 5> kNotHere = {
-    "/metadata", "/api/v1/drain_jobs", "/api/v1/remove_all", "/api/v1/analysis/alloc_free_latency",
-    "/metrics/ptracer"};
+constexpr std::array<std::string_view, 4> kNotHere = {
+    "/metadata", "/api/v1/remove_all", "/api/v1/analysis/alloc_free_latency", "/metrics/ptracer"};
 
 bool IsNotHere(std::string_view path) {
   return std::any_of(kNotHere.begin(), kNotHere.end(), [path](std::string_view route) {
@@ -41,6 +41,7 @@ Response Router::Handle(const Request& request) const {
   const Result<Target> target = ParseTarget(request.target);
   if (!target.ok()) return ErrorResponse(400, target.status(), request.unix_seconds);
   const std::string shown = PrintableKey(target->path);
+  if (IsDrainJobPath(target->path)) return DrainJobPage(pool_, request, *target);
   const Page page = FindPage(target->path);
   if (page == nullptr) {
     if (IsNotHere(target->path)) {

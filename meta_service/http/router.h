@@ -5,7 +5,8 @@
 //              /query_key /batch_query_keys /get_all_segments /query_segment
 //              /get_segments_detail /api/v1/segments/status /api/v1/capacity/usage
 //              /api/v1/capacity/segment_remaining
-//   read only  another method than GET or HEAD answers 405
+//   read only  another method than GET or HEAD answers 405; only drain_jobs.h has pages that change
+//              something
 //   not here   routes that change something, or that have nothing to show, answer 501
 //   errors     {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot
 //              answer (an unknown key or segment, a missing parameter) comes with HTTP 200, as
@@ -30,6 +31,7 @@ struct Request {
   std::string method;  // "GET"
   std::string target;  // "/query_key?key=a"
   int64_t unix_seconds = 0;
+  std::string body;
 };
 
 struct Response {

@@ -1,5 +1,6 @@
 // CatalogSync: the long poll by which a node takes its catalog records and fences.
 #include <algorithm>
+#include <utility>
 
 #include "meta_service/ops/common.h"
 
@@ -38,6 +39,7 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
                                    env.clock.Now() + std::chrono::milliseconds(std::min<uint64_t>(
                                                          request.wait_ms(), kMaxWaitMs)));
   CatalogBatch batch;
+  bool took = false;
   for (;;) {
     const uint64_t ticket = queue.ticket();
     const TimePoint now = env.clock.Now();
@@ -45,9 +47,13 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
     Status polled = env.state.CatalogSync(
         request.node(), request.incarnation(), request.acked_seq(),
         {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())},
-        kMaxEntries, &batch, now);
+        kMaxEntries, &batch, now, request.fenced_all());
     if (!polled.ok()) co_return polled;
-    if (batch.fresh || now >= until || env.waiters.closed()) break;
+    if (!std::exchange(took, true)) {  // this incarnation is the one that was asked
+      if (Status results = TakeResults(env, request); !results.ok()) co_return results;
+    }
+    const bool work = TakeWork(env, request, reply);
+    if (batch.fresh || work || now >= until || env.waiters.closed()) break;
     co_await queue.Wait(ticket, until);
   }
   for (CatalogEntry& entry : batch.entries) FillRecord(entry, reply->add_records());

@@ -36,6 +36,10 @@ Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&,
   reply->set_version(MMC_VERSION);
   reply->set_evict_threshold_high(env.options.evict_threshold_high);
   reply->set_evict_threshold_low(env.options.evict_threshold_low);
+  reply->set_recovering(f.recovering != 0);
+  const MoverFigures moves = env.mover.figures();
+  reply->set_under_replicated(moves.under_replicated);
+  reply->set_copies_in_flight(moves.in_flight);
   return Status::Ok();
 }
 

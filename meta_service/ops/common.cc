@@ -44,7 +44,41 @@ void FillNode(const NodeInfo& info, proto::Node* out) {
   }
   for (uint64_t used : info.used_bytes) out->add_used_bytes(used);
   out->set_objects(info.objects);
+  out->set_drain_left_objects(info.drain_left_objects);
+  out->set_drain_left_bytes(info.drain_left_bytes);
   out->set_silent_ms(std::chrono::duration_cast<std::chrono::milliseconds>(info.silent).count());
+}
+
+std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& request) {
+  std::vector<ReportedRecord> records;
+  records.reserve(request.records_size());
+  for (const auto& record : request.records()) {
+    records.push_back({.key = record.key(),
+                       .segment = record.segment(),
+                       .generation = record.generation(),
+                       .size = record.size(),
+                       .checksum = record.checksum(),
+                       .offsets = {record.extent_offset().data(),
+                                   static_cast<size_t>(record.extent_offset_size())},
+                       .lengths = {record.extent_length().data(),
+                                   static_cast<size_t>(record.extent_length_size())}});
+  }
+  return records;
+}
+
+Status StillRecovering() {
+  return Status(Code::kRecovering,
+                "the meta service has started a moment ago and nodes still report what they hold: "
+                "try again soon");
+}
+
+bool MissesAny(OpEnv& env, std::span<const std::string_view> keys) {
+  std::vector<uint8_t> present(keys.size());
+  env.state.Exists(keys, present.data());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (present[i] == 0 && JudgeKey(keys[i]) == Code::kOk) return true;
+  }
+  return false;
 }
 
 TimePoint WaitLimit(const OpEnv& env, const Context& context) {

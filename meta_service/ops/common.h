@@ -55,6 +55,21 @@ void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaC
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
 void FillNode(const NodeInfo& info, proto::Node* out);
 
+// What a node's poll says of copies and checks it was asked for, and what it is asked for now.
+// TakeWork answers true when some of that is new.
+Status TakeResults(OpEnv& env, const proto::CatalogSyncRequest& request);
+bool TakeWork(OpEnv& env, const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply);
+// A bad replica that a client reports by key and generation is dropped.
+Status DropReported(OpEnv& env, const proto::ReportReplicaRequest& request);
+
+// Views into the request.
+std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& request);
+
+// Why a call cannot be answered before all nodes have reported what they hold.
+Status StillRecovering();
+// Some key of a proper length is not among those that are there.
+bool MissesAny(OpEnv& env, std::span<const std::string_view> keys);
+
 // The call's deadline, a little early so that the answer gets there in time, on the service's
 // clock.
 TimePoint WaitLimit(const OpEnv& env, const Context& context);

@@ -43,6 +43,7 @@ Status List(OpEnv& env, const proto::ListRequest& request, proto::ListReply* rep
     return Status(Code::kTooLarge, "a prefix has at most 2048 bytes");
   }
   MMC_ASSIGN_OR_RETURN(WalkCursor cursor, CursorOf(request.page_token()));
+  if (env.state.recovering()) return StillRecovering();
   const uint32_t limit =
       request.limit() == 0 ? kDefaultKeys : std::min(request.limit(), kMaxPageKeys);
   std::vector<ListedKey> keys;

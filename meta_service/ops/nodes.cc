@@ -54,6 +54,7 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
                 .incarnation = request.incarnation(),
                 .host_id = request.host_id(),
                 .acked_seq = request.acked_seq(),
+                .keeps_memory = request.keeps_memory(),
                 .must_resume = request.must_resume()};
   for (const auto& endpoint : request.endpoints())
     spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
@@ -67,6 +68,8 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   reply->set_heartbeat_ms(env.options.heartbeat.count());
   reply->set_grace_ms(env.options.node_grace.count());
   reply->set_resumed(joined.resumed);
+  reply->set_want_catalog(joined.want_catalog);
+  reply->set_first_session(env.state.options().id_base);
   return Status::Ok();
 }
 
@@ -85,8 +88,9 @@ Status NodeLeave(OpEnv& env, const proto::NodeLeaveRequest& request, proto::Empt
 }
 
 Status ReportReplica(OpEnv& env, const proto::ReportReplicaRequest& request, proto::Empty*) {
-  return env.state.ReportReplica(request.session(), request.node(), CodeFromWire(request.status()),
-                                 env.clock.Now());
+  MMC_RETURN_IF_ERROR(env.state.ReportReplica(request.session(), request.node(),
+                                              CodeFromWire(request.status()), env.clock.Now()));
+  return DropReported(env, request);
 }
 
 Status Directory(OpEnv& env, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {

@@ -5,6 +5,9 @@
 // the call); at most kMaxBatch keys (kTooLarge); a key has 1..kMaxKeyBytes bytes and a
 // value 1..kMaxValueBytes, each judged per key.
 //
+// While the meta service recovers, rows of keys that are not there say kRecovering; a call without
+// rows, of which the answer could change with what is still to be reported, fails with kRecovering.
+//
 // Thread safety: any thread. Ownership: OpEnv outlives the server it is registered with.
 #pragma once
 
@@ -15,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/rpc/server.h"
+#include "meta_service/mover/scrubs.h"
 #include "meta_service/ops/waiters.h"
 #include "meta_service/options.h"
 #include "meta_service/state/meta_state.h"
@@ -25,6 +29,8 @@ namespace mmc::meta {
 struct OpEnv {
   MetaState& state;
   Waiters& waiters;
+  Mover& mover;
+  Scrubs& scrubs;
   const MetaOptions& options;
   Clock& clock;
   uint64_t term = 1;
@@ -51,6 +57,10 @@ Awaitable<Status> PutStart(OpEnv&, Context, const proto::PutStartRequest&, proto
 // One attempt, without waiting.
 Status PutStartNow(OpEnv&, const proto::PutStartRequest&, proto::PutStartReply*);
 Status PutCommit(OpEnv&, const proto::PutCommitRequest&, proto::PutCommitReply*);
+// Answers after every owner's catalog has what was committed; kDeadline when one has it not in time
+// (ask with Stat).
+Awaitable<Status> PutCommitDurable(OpEnv&, Context, const proto::PutCommitRequest&,
+                                   proto::PutCommitReply*);
 Status PutAbort(OpEnv&, const proto::PutAbortRequest&, proto::PutAbortReply*);
 
 Status Lookup(OpEnv&, const proto::LookupRequest&, proto::LookupReply*);
@@ -72,7 +82,12 @@ Status NodeHeartbeat(OpEnv&, const proto::NodeHeartbeatRequest&, proto::NodeHear
 Status NodeLeave(OpEnv&, const proto::NodeLeaveRequest&, proto::Empty*);
 Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&,
                               proto::CatalogSyncReply*);
+Awaitable<Status> CatalogReport(OpEnv&, Context, const proto::CatalogReportRequest&,
+                                proto::CatalogReportReply*);
 Status ReportReplica(OpEnv&, const proto::ReportReplicaRequest&, proto::Empty*);
+Status Drain(OpEnv&, const proto::DrainRequest&, proto::Empty*);
+Status Scrub(OpEnv&, const proto::ScrubRequest&, proto::ScrubReply*);
+Status ScrubStatus(OpEnv&, const proto::ScrubStatusRequest&, proto::ScrubStatusReply*);
 Status Directory(OpEnv&, const proto::DirectoryRequest&, proto::DirectoryReply*);
 Status ClusterStatus(OpEnv&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);
 

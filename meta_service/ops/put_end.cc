@@ -1,9 +1,14 @@
 // PutCommit and PutAbort: the two ends of a grant.
+#include <string>
+
 #include "meta_service/ops/common.h"
 
 namespace mmc::meta::ops {
 
-Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutCommitReply* reply) {
+namespace {
+
+Status Commit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutCommitReply* reply,
+              std::vector<AckWait>* waits) {
   const size_t n = request.grant_size();
   MMC_RETURN_IF_ERROR(CheckBatch("grants", n));
   if (request.checksum_size() != 0) {
@@ -18,9 +23,37 @@ Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutC
       request.session(), {request.grant().data(), n},
       {request.checksum().data(), static_cast<size_t>(request.checksum_size())},
       {request.failed_replicas().data(), static_cast<size_t>(request.failed_replicas_size())},
-      codes, env.clock.Now()));
+      codes, env.clock.Now(), waits));
   FillStatus(codes, reply->mutable_status());
   return Status::Ok();
+}
+
+}  // namespace
+
+Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutCommitReply* reply) {
+  return Commit(env, request, reply, nullptr);
+}
+
+Awaitable<Status> PutCommitDurable(OpEnv& env, Context context,
+                                   const proto::PutCommitRequest& request,
+                                   proto::PutCommitReply* reply) {
+  std::vector<AckWait> waits;
+  if (Status committed = Commit(env, request, reply, &waits); !committed.ok()) co_return committed;
+  const TimePoint limit = WaitLimit(env, context);
+  for (const AckWait& wait : waits) {
+    WaitQueue& queue = env.waiters.acked(wait.feed->node());
+    for (;;) {
+      const uint64_t ticket = queue.ticket();
+      if (wait.feed->Settled(wait.seq)) break;
+      if (env.waiters.closed() || env.clock.Now() >= limit) {
+        co_return Status(Code::kDeadline, "committed, but the catalog of node " +
+                                              std::to_string(wait.feed->node()) +
+                                              " has not said yet that it has it: ask with Stat");
+      }
+      co_await queue.Wait(ticket, limit);
+    }
+  }
+  co_return Status::Ok();
 }
 
 Status PutAbort(OpEnv& env, const proto::PutAbortRequest& request, proto::PutAbortReply* reply) {

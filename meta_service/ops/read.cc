@@ -31,9 +31,9 @@ Duration Millis(uint64_t ms) {
 }
 
 Code ReadCode(const ReadRow& row, std::string_view key) {
-  if (row.code != Code::kNotFound) return row.code;
+  if (row.code != Code::kNotFound && row.code != Code::kRecovering) return row.code;
   const Code judged = JudgeKey(key);
-  return judged == Code::kOk ? Code::kNotFound : judged;
+  return judged == Code::kOk ? row.code : judged;
 }
 
 Result<std::vector<std::string_view>> Keys(const proto::KeyList& list) {
@@ -71,12 +71,17 @@ Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupRepl
 Status LookupPrefix(OpEnv& env, const proto::LookupPrefixRequest& request,
                     proto::LookupPrefixReply* reply) {
   MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
-  reply->set_present(env.state.LookupPrefix(keys));
+  const bool recovering = env.state.recovering();  // before the look at the tables
+  const uint32_t present = env.state.LookupPrefix(keys);
+  if (recovering && present < keys.size() && JudgeKey(keys[present]) == Code::kOk)
+    return StillRecovering();
+  reply->set_present(present);
   return Status::Ok();
 }
 
 Status Exists(OpEnv& env, const proto::ExistsRequest& request, proto::ExistsReply* reply) {
   MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  if (env.state.recovering() && MissesAny(env, keys)) return StillRecovering();
   std::string* present = reply->mutable_present();
   present->resize(keys.size());
   env.state.Exists(keys, reinterpret_cast<uint8_t*>(present->data()));

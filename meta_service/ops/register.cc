@@ -30,7 +30,11 @@ void RegisterOps(OpEnv& env, rpc::Server& server) {
   Sync(env, server, proto::kSessionHeartbeat, &ops::SessionHeartbeat);
   Sync(env, server, proto::kCloseSession, &ops::CloseSession);
   Async(env, server, proto::kPutStart, &ops::PutStart);
-  Sync(env, server, proto::kPutCommit, &ops::PutCommit);
+  if (env.options.commit_durable) {
+    Async(env, server, proto::kPutCommit, &ops::PutCommitDurable);
+  } else {
+    Sync(env, server, proto::kPutCommit, &ops::PutCommit);
+  }
   Sync(env, server, proto::kPutAbort, &ops::PutAbort);
   Sync(env, server, proto::kLookup, &ops::Lookup);
   Sync(env, server, proto::kUnpin, &ops::Unpin);
@@ -45,9 +49,13 @@ void RegisterOps(OpEnv& env, rpc::Server& server) {
   Sync(env, server, proto::kNodeHeartbeat, &ops::NodeHeartbeat);
   Sync(env, server, proto::kNodeLeave, &ops::NodeLeave);
   Async(env, server, proto::kCatalogSync, &ops::CatalogSync);
+  Async(env, server, proto::kCatalogReport, &ops::CatalogReport);
   Sync(env, server, proto::kReportReplica, &ops::ReportReplica);
   Sync(env, server, proto::kDirectory, &ops::Directory);
   Sync(env, server, proto::kClusterStatus, &ops::ClusterStatus);
+  Sync(env, server, proto::kDrain, &ops::Drain);
+  Sync(env, server, proto::kScrub, &ops::Scrub);
+  Sync(env, server, proto::kScrubStatus, &ops::ScrubStatus);
 }
 
 }  // namespace mmc::meta

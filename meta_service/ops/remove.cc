@@ -17,6 +17,7 @@ constexpr int kStepsPerTurn = 4;  // of about a thousand keys
 
 Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix,
                              proto::RemoveManyReply* reply) {
+  if (env.state.recovering()) co_return StillRecovering();
   WalkCursor cursor;
   uint64_t removed = 0;
   for (int step = 1; !cursor.done; ++step) {
@@ -39,6 +40,7 @@ Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix,
 Status Remove(OpEnv& env, const proto::RemoveRequest& request, proto::RemoveReply* reply) {
   MMC_ASSIGN_OR_RETURN(const auto keys, proto::DecodeKeys(request.keys()));
   MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
+  if (env.state.recovering() && MissesAny(env, keys)) return StillRecovering();
   std::vector<Code> codes(keys.size());
   env.state.Remove(keys, codes, env.clock.Now());
   for (size_t i = 0; i < keys.size(); ++i) {

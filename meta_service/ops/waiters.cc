@@ -78,6 +78,7 @@ void Waiters::Expire(TimePoint now) {
   space_.Expire(now);
   keys_.Expire(now);
   for (WaitQueue& queue : feeds_) queue.Expire(now);
+  for (WaitQueue& queue : acked_) queue.Expire(now);
 }
 
 void Waiters::Close() {
@@ -85,6 +86,7 @@ void Waiters::Close() {
   space_.Close();
   keys_.Close();
   for (WaitQueue& queue : feeds_) queue.Close();
+  for (WaitQueue& queue : acked_) queue.Close();
 }
 
 }  // namespace mmc::meta

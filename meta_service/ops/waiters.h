@@ -53,12 +53,14 @@ class Waiters final : public StateListener {
   void OnSpace() override { space_.Wake(); }
   void OnKeys() override { keys_.Wake(); }
   void OnFeed(uint32_t node) override { feed(node).Wake(); }
+  void OnAcked(uint32_t node) override { acked(node).Wake(); }
 
   WaitQueue& space() { return space_; }
   WaitQueue& keys() { return keys_; }
   // Shared by some nodes (their ids come from outside, so there is no queue per id): a wait may end
   // for nothing.
   WaitQueue& feed(uint32_t node) { return feeds_[node % kFeedQueues]; }
+  WaitQueue& acked(uint32_t node) { return acked_[node % kFeedQueues]; }
   void Expire(TimePoint now);
   void Close();
   bool closed() const { return closed_.load(); }
@@ -66,7 +68,7 @@ class Waiters final : public StateListener {
  private:
   static constexpr uint32_t kFeedQueues = 64;
   WaitQueue space_, keys_;
-  std::array<WaitQueue, kFeedQueues> feeds_;
+  std::array<WaitQueue, kFeedQueues> feeds_, acked_;
   std::atomic<bool> closed_{false};
 };
 

@@ -20,9 +20,28 @@ bool CatalogFeed::Push(CatalogEntry entry) {
   return TakePoller();
 }
 
-bool CatalogFeed::Add(CatalogEntry entry) {
+void CatalogFeed::Hold() {
   MutexLock lock(mutex_);
-  return !closed_ && Push(std::move(entry));
+  held_ = true;
+}
+
+bool CatalogFeed::Flow() {
+  MutexLock lock(mutex_);
+  held_ = false;
+  return TakePoller();
+}
+
+bool CatalogFeed::Settled(uint64_t seq) const {
+  MutexLock lock(mutex_);
+  return closed_ || acked_seq_ >= seq;
+}
+
+bool CatalogFeed::Add(CatalogEntry entry, uint64_t* seq) {
+  MutexLock lock(mutex_);
+  if (closed_) return false;
+  const bool wake = Push(std::move(entry));
+  *seq = next_seq_ - 1;
+  return wake;
 }
 
 bool CatalogFeed::Forget(CatalogEntry entry, FreeItem* item, uint64_t* seq) {
@@ -48,14 +67,15 @@ void CatalogFeed::AwaitAck(uint64_t seq, FreeItem* item) {
 }
 
 Status CatalogFeed::Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries,
-                         CatalogBatch* out, std::vector<FreeItem>* freed) {
+                         CatalogBatch* out, std::vector<FreeItem>* freed, bool* acked_more) {
   MutexLock lock(mutex_);
   if (acked_seq >= next_seq_) {
     return Status(Code::kInvalidArgument, "acked_seq " + std::to_string(acked_seq) +
                                               " was never sent, the last is " +
                                               std::to_string(next_seq_ - 1));
   }
-  if (acked_seq > acked_seq_) acked_seq_ = acked_seq;
+  *acked_more = acked_seq > acked_seq_;
+  if (*acked_more) acked_seq_ = acked_seq;
   while (!entries_.empty() && entries_.front().seq <= acked_seq_) {
     entries_.pop_front();
     queued_.fetch_sub(1, std::memory_order_relaxed);
@@ -73,9 +93,10 @@ Status CatalogFeed::Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, s
     for (FreeItem& item : it->second.items) freed->push_back(std::move(item));
     fences_.erase(it);
   }
-  out->fresh = !entries_.empty();
+  out->fresh = !held_ && !entries_.empty();
   size_t bytes = 0;
-  for (size_t i = 0; i < entries_.size() && i < max_entries && bytes < kMaxPollBytes; ++i) {
+  for (size_t i = 0; !held_ && i < entries_.size() && i < max_entries && bytes < kMaxPollBytes;
+       ++i) {
     out->entries.push_back(entries_[i]);
     bytes += entries_[i].key.size() + 48 + entries_[i].others.size() * 16;
   }

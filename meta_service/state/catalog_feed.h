@@ -32,8 +32,14 @@ class CatalogFeed {
   uint64_t queued() const { return queued_.load(std::memory_order_relaxed); }
   uint64_t fences_waiting() const;
 
+  // Records are kept back until Flow(): the node has still to say what it holds.
+  void Hold();
+  bool Flow();
+  // True when the node's catalog has everything up to `seq`, or there is no such node any more.
+  bool Settled(uint64_t seq) const;
+
   // Each answers true when a waiting poll must be told.
-  bool Add(CatalogEntry entry);
+  bool Add(CatalogEntry entry, uint64_t* seq);
   // `item`, when given, waits for the acknowledgement; it is left with the caller when the feed is
   // closed.
   bool Forget(CatalogEntry entry, FreeItem* item, uint64_t* seq);
@@ -47,7 +53,7 @@ class CatalogFeed {
   // What has become free by the acknowledgements goes to `freed`. Errors: kInvalidArgument (an
   // acknowledgement of something that was never sent).
   Status Poll(uint64_t acked_seq, std::span<const uint64_t> fenced, size_t max_entries,
-              CatalogBatch* out, std::vector<FreeItem>* freed);
+              CatalogBatch* out, std::vector<FreeItem>* freed, bool* acked_more);
   // The node is gone: gives everything that waits to `freed`; the feed takes no more.
   void Close(std::vector<FreeItem>* freed);
 
@@ -68,6 +74,7 @@ class CatalogFeed {
   std::atomic<uint64_t> queued_{0};
   mutable Mutex mutex_;
   bool closed_ MMC_GUARDED_BY(mutex_) = false;
+  bool held_ MMC_GUARDED_BY(mutex_) = false;
   bool poller_waits_ MMC_GUARDED_BY(mutex_) = false;
   uint64_t next_seq_ MMC_GUARDED_BY(mutex_);
   uint64_t acked_seq_ MMC_GUARDED_BY(mutex_);

@@ -37,6 +37,7 @@ uint64_t MetaState::EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limi
     }
     units += victim->placed.units();
     if (object->replica_count > 1) {
+      object->asked = object->replica_count - 1;  // wanted so: the room is needed
       DropReplica(shard, object, victim->placed.index, now, effects);
     } else {
       RemoveObject(shard, object, HashKey(object->key()), now, effects);

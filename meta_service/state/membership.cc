@@ -52,7 +52,7 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
 Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes,
                                                uint32_t max_feed_records, TimePoint now) {
   MutexLock lock(mutex_);
-  if (spec.must_resume) {
+  if (spec.must_resume && !spec.keeps_memory) {
     const auto named = by_name_.find(spec.name);
     if (named == by_name_.end() || nodes_.at(named->second).spec.incarnation != spec.incarnation) {
       return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
@@ -70,6 +70,13 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
       return Stale("node " + spec.name + " changed its segments within one incarnation");
     }
     admission.resumed = true;
+    if (node->report != nullptr && node->report->Enter(NodeReport::Phase::kReplaced)) {
+      node->report = std::make_shared<NodeReport>(node->segments, node->feed);
+      admission.resumed = false;
+    }
+    // What comes again after all was adopted is passed over; the fence is what is still missing
+    // then.
+    admission.want_catalog = !admission.resumed || !node->fenced;
     node->spec = spec;
     Heard(node, now);
     Changed();
@@ -90,7 +97,14 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
   node->spec = spec;
   node->feed = std::move(feed);
   node->health = NodeHealth::kServing;
-  node->gone = false;
+  node->gone = node->draining = false;
+  node->fenced = !spec.keeps_memory;
+  if (spec.keeps_memory) {
+    admission.want_catalog = true;
+    node->health = NodeHealth::kRecovering;
+    node->report = std::make_shared<NodeReport>(node->segments, node->feed);
+    node->feed->Hold();
+  }
   node->suspect_until = TimePoint();
   node->last_heard = now;
   Changed();
@@ -112,16 +126,62 @@ Result<NodeHealth> Membership::Heartbeat(uint32_t id, uint64_t incarnation, Time
 }
 
 Result<std::shared_ptr<CatalogFeed>> Membership::Feed(uint32_t id, uint64_t incarnation,
-                                                      TimePoint now) {
+                                                      bool fenced_all, TimePoint now) {
   MutexLock lock(mutex_);
   MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
   Heard(node, now);
+  if (fenced_all && !std::exchange(node->fenced, true)) Changed();
   return node->feed;
+}
+
+Result<Membership::Report> Membership::OpenReport(uint32_t id, uint64_t incarnation,
+                                                  TimePoint now) {
+  MutexLock lock(mutex_);
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  Heard(node, now);
+  return node->report;
+}
+
+void Membership::ReportDone(uint32_t id, const Report& report, TimePoint now) {
+  MutexLock lock(mutex_);
+  const auto it = nodes_.find(id);
+  if (it == nodes_.end() || it->second.gone || it->second.report != report) return;
+  Node& node = it->second;
+  node.report = nullptr;
+  node.health = now < node.suspect_until ? NodeHealth::kSuspect : NodeHealth::kServing;
+  Changed();
+}
+
+size_t Membership::OpenReports() const {
+  MutexLock lock(mutex_);
+  return std::count_if(nodes_.begin(), nodes_.end(),
+                       [](const auto& entry) { return entry.second.report != nullptr; });
+}
+
+bool Membership::AllReported(const std::vector<std::string>& names) const {
+  MutexLock lock(mutex_);
+  return std::all_of(names.begin(), names.end(),
+                     [this](const std::string& name) MMC_NO_THREAD_SAFETY_ANALYSIS {
+                       const auto named = by_name_.find(name);
+                       if (named == by_name_.end()) return false;
+                       const Node& node = nodes_.at(named->second);
+                       return !node.gone && node.report == nullptr;
+                     });
+}
+
+std::vector<std::string> Membership::Names() const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [name, id] : by_name_) {
+    if (!nodes_.at(id).gone) names.push_back(name);
+  }
+  return names;
 }
 
 Membership::Segments Membership::End(Node* node, NodeHealth health) {
   node->health = health;
   node->gone = true;
+  node->report = nullptr;
   for (auto& segment : node->segments) segment->Kill();
   Segments dropped = std::exchange(node->segments, {});
   Changed();
@@ -169,8 +229,12 @@ Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoi
 void Membership::Changed() {
   auto view = std::make_shared<PlacementView>();
   for (const auto& [id, node] : nodes_) {
-    if (node.health == NodeHealth::kServing && !node.gone) {
+    if (node.draining || node.gone) continue;
+    if (node.health == NodeHealth::kServing && node.fenced) {
       view->nodes.push_back({id, node.spec.host_id, node.segments});
+    } else {
+      view->more_coming |=
+          node.health == NodeHealth::kServing || node.health == NodeHealth::kRecovering;
     }
   }
   view_ = std::move(view);
@@ -195,6 +259,7 @@ std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) co
       info.used_bytes.push_back(segment->used_units() * kUnitBytes);
       info.objects += segment->replicas().load(std::memory_order_relaxed);
     }
+    ShowDrain(node, &info);
     info.silent = now - node.last_heard;
     infos.push_back(std::move(info));
   }

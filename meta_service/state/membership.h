@@ -1,7 +1,9 @@
 // Nodes: who joined with which incarnation and segments, and who is still heard.
 //
 // A node is known by its name; its id is given at the first join and stays. An incarnation that
-// left or was declared dead cannot come back: late writers of it might still be under way.
+// left or was declared dead cannot come back: late writers of it might still be under way. One that
+// is not known and keeps its memory reports what is in it (kRecovering), then serves; new blocks
+// are placed on it once it has fenced all earlier writers.
 //
 // Thread safety: all methods from any thread. Ownership: shares segments and feeds with the
 // SegmentTable. Lock order: this lock, then the SegmentTable's.
@@ -16,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "meta_service/state/adoption.h"
 #include "meta_service/state/catalog_feed.h"
 #include "meta_service/state/segment.h"
 #include "meta_service/state/types.h"
@@ -30,11 +33,15 @@ struct PlacementNode {
 };
 struct PlacementView {
   std::vector<PlacementNode> nodes;
+  bool more_coming = false;  // a node that is here takes new blocks soon: its report, or its fence,
+                             // is not done yet
 };
 
 class Membership {
  public:
   using Segments = std::vector<std::shared_ptr<Segment>>;
+
+  using Report = std::shared_ptr<NodeReport>;
 
   explicit Membership(SegmentTable& table)
       : table_(table), view_(std::make_shared<PlacementView>()) {}
@@ -42,6 +49,7 @@ class Membership {
   struct Admission {
     uint32_t node = 0;
     bool resumed = false;
+    bool want_catalog = false;
     Segments dropped;  // of the incarnation before: the caller drops what is in them
   };
   // Errors: kStaleNode, kQueueFull (nodes, segments).
@@ -49,11 +57,25 @@ class Membership {
                          TimePoint now);
   // A sign of life. Errors: kStaleNode.
   Result<NodeHealth> Heartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
-  // The same, for the node's feed.
-  Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, TimePoint now);
+  // The same, for the node's feed. `fenced_all`: nobody of the time before its join can write there
+  // any more.
+  Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, bool fenced_all,
+                                            TimePoint now);
+  // The same, for the node's report; null when there is none to wait for.
+  Result<Report> OpenReport(uint32_t node, uint64_t incarnation, TimePoint now);
+  // The report is in the tables: the node serves, its feed flows.
+  void ReportDone(uint32_t node, const Report& report, TimePoint now);
+  size_t OpenReports() const;
+  // All of them have joined and have nothing more to report.
+  bool AllReported(const std::vector<std::string>& names) const;
+  // Of the nodes that are there.
+  std::vector<std::string> Names() const;
   Result<Segments> Leave(uint32_t node, uint64_t incarnation);
   // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
   Status Suspect(uint32_t node, Duration hold, TimePoint now);
+  // No new placement there while it is draining, in this incarnation. Errors: kNotFound.
+  Status Drain(const std::string& name, bool on);
+  Segments Draining() const;
   // Serving -> suspect -> dead. Gives the segments of those that died now.
   Segments Check(Duration suspect, Duration grace, TimePoint now);
 
@@ -69,6 +91,10 @@ class Membership {
     JoinSpec spec;
     NodeHealth health = NodeHealth::kServing;
     bool gone = false;  // left or dead: this incarnation is over
+    bool fenced =
+        true;  // false: writers of the time before its join may still be there, no new placement
+    bool draining = false;
+    Report report;  // null: none, or done
     TimePoint last_heard, suspect_until;
     Segments segments;
     std::shared_ptr<CatalogFeed> feed;
@@ -78,6 +104,7 @@ class Membership {
   Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
   void Heard(Node* node, TimePoint now) MMC_REQUIRES(mutex_);
   Segments End(Node* node, NodeHealth health) MMC_REQUIRES(mutex_);
+  static void ShowDrain(const Node& node, NodeInfo* info);
   void Changed() MMC_REQUIRES(mutex_);
 
   SegmentTable& table_;

@@ -32,6 +32,7 @@ void MetaState::Tell(const Effects& effects) {
   if (effects.keys) listener->OnKeys();
   if (effects.space) listener->OnSpace();
   for (uint32_t node : effects.feeds) listener->OnFeed(node);
+  for (uint32_t node : effects.acked) listener->OnAcked(node);
 }
 
 // The catalog has forgotten the replica (or never knew it, or its node is gone): only leases are
@@ -87,13 +88,56 @@ void MetaState::DropReplica(Shard& shard, Object* object, uint32_t index, TimePo
   shard.policy->Erase(replica);
   DetachReplica(*object, replica, false, now, effects);
   CloseUp(shard, object, index);
+  NoteReplicas(shard, object, HashKey(object->key()));
+}
+
+Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const Placed& placed) {
+  std::vector<Placed> all;
+  for (uint32_t i = 0; i < object->replica_count; ++i) all.push_back(object->replicas()[i].placed);
+  all.push_back(placed);
+  Object* grown = Object::Make(object->key(), object->size, all);
+  grown->generation = object->generation;
+  grown->checksum = object->checksum;
+  grown->lease_until = object->lease_until;
+  grown->pins = object->pins;
+  grown->asked = std::max(object->asked, grown->replica_count);
+  for (uint32_t i = 0; i < object->replica_count; ++i) {
+    const Replica* from = object->replicas() + i;
+    Replica* to = grown->replicas() + i;
+    to->older = from->older;
+    to->newer = from->newer;
+    shard.policy->Move(object->replicas() + i, to);
+  }
+  shard.table.Replace(hash, object, grown);
+  if (grown->pins > 0) shard.pinned[grown->generation] = grown;
+  Object::Destroy(object);
+  // The new replica is at the young end of its segment, and one stamp stands for all.
+  grown->stamp = next_stamp_.fetch_add(1, std::memory_order_relaxed);
+  shard.policy->Insert(grown->replicas() + grown->replica_count - 1);
+  shard.policy->Touch(grown);
+  NoteReplicas(shard, grown, hash);
+  return grown;
+}
+
+void MetaState::NoteReplicas(Shard& shard, const Object* object, uint64_t hash) {
+  if (object->replica_count >= object->asked) return NoteGone(shard, object);
+  counters_.thin.fetch_add(shard.thin.emplace(object->generation, hash).second,
+                           std::memory_order_relaxed);
+}
+
+void MetaState::NoteGone(Shard& shard, const Object* object) {
+  if (shard.thin.empty()) return;
+  counters_.thin.fetch_sub(shard.thin.erase(object->generation), std::memory_order_relaxed);
 }
 
 void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePoint now,
                              Effects* effects) {
   shard.table.Erase(hash, object);
+  // Replicas of the same generation elsewhere are as good as ever; older generations are over.
+  if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation - 1);
   counters_.objects.fetch_sub(1, std::memory_order_relaxed);
   counters_.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
+  NoteGone(shard, object);
   const bool pinned = object->pins > 0;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     shard.policy->Erase(object->replicas() + i);
@@ -104,13 +148,17 @@ void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePo
 }
 
 // The last pin of an object that is out of the table: now its space goes on its way.
-void MetaState::DropPin(const Pin& pin, uint32_t count, TimePoint now, Effects* effects) {
+void MetaState::DropPin(uint64_t generation, const Pin& pin, uint32_t count, TimePoint now,
+                        Effects* effects) {
   Shard& shard = ShardOf(pin.hash);
   MutexLock lock(shard.mutex);
-  Object* object = pin.object;
+  const auto pinned = shard.pinned.find(generation);
+  Object* object = pinned->second;
   object->pins -= count;
   counters_.pins.fetch_sub(count, std::memory_order_relaxed);
-  if (object->pins > 0 || !object->detached) return;
+  if (object->pins > 0) return;
+  shard.pinned.erase(pinned);
+  if (!object->detached) return;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     Replica& replica = object->replicas()[i];
     Segment& segment = segments_.Get(replica.placed.segment);
@@ -149,6 +197,9 @@ Figures MetaState::figures() const {
     f.evicted_objects[i] = read(counters_.evicted_objects[i]);
     f.evicted_bytes[i] = read(counters_.evicted_bytes[i]);
   }
+  f.adopted = read(counters_.adopted);
+  for (int i = 0; i < kConflictKinds; ++i) f.conflicts[i] = read(counters_.conflicts[i]);
+  f.recovering = recovering();
   f.sessions = sessions_.size();
   for (const auto& segment : segments_.All()) {
     if (segment->dead()) continue;

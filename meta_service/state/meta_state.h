@@ -13,15 +13,17 @@
 //   takes the oldest of all shards segment.h         one pool of one node: allocator.h, counters,
 //   and the table of all segments catalog_feed.h    per node: records until acknowledged, space
 //   that waits for that, fences deferred_free.h   space that waits for leases sessions.h,
-//   membership.h, placement.h
+//   membership.h, placement.h adoption.h        what a node reports that it holds, until it is in
+//   the tables
+//   ../mover/         copies between nodes; works on these parts, its lock comes before theirs
 //
 // Life of space: allocated by PutStart -> (commit) visible -> detached by remove or eviction
 // (FORGET is queued) -> FORGET acknowledged -> last lease and pin over -> free. Of an uncommitted
 // grant: aborted -> free; session ended -> fenced on that node -> free.
 //
-// Locks, in the order they may nest: membership, shard, session, feed, deferred, segment table,
-// segment; the table of sessions is held across no call into another part. No more than one lock of
-// a kind at a time.
+// Locks, in the order they may nest: recovery, membership; a report, shard, session, feed,
+// deferred, segment table, segment; the table of sessions is held across no call into another part.
+// No more than one lock of a kind at a time.
 //
 // Thread safety: all methods from any thread. Ownership: owns everything; the listener must outlive
 // it.
@@ -36,6 +38,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
+#include "meta_service/state/adoption.h"
 #include "meta_service/state/deferred_free.h"
 #include "meta_service/state/membership.h"
 #include "meta_service/state/segment.h"
@@ -45,6 +48,7 @@
 
 namespace mmc::meta {
 
+class Mover;
 class Placer;
 
 // Told after a change, without any lock held, on the thread that made it.
@@ -55,6 +59,8 @@ class StateListener {
   virtual void OnKeys() = 0;   // a grant ended: its key is there, or free to take
   // A waiting CatalogSync of this node has something to take.
   virtual void OnFeed(uint32_t node) = 0;
+  // The node's catalog has more records, or the node is gone.
+  virtual void OnAcked(uint32_t node) = 0;
 };
 
 class MetaState {
@@ -81,20 +87,23 @@ class MetaState {
   uint64_t NextCall() { return next_call_.fetch_add(1, std::memory_order_relaxed) + 1; }
   // One attempt for the rows that are not settled. Row codes: kOk, kExists, kBeingWritten (settled
   // when this very call holds the key), kNoSpace (not settled: space was evicted or waits),
-  // kNoNode, kQueueFull (too many grants). Errors of the call: kSessionLost.
+  // kNoNode, kQueueFull (too many grants), kRecovering (settled: the key is not there, but a node
+  // may still report it). Errors of the call: kSessionLost.
   Status PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now);
   // Row codes: kOk, kGrantLost, kReplicasLost, kQueueFull (the grant stays: commit again later).
-  // `checksums` and `failed_replicas` are empty or as long as `grants`.
+  // `checksums` and `failed_replicas` are empty or as long as `grants`. `waits`, when given, gets
+  // what to wait for until every owner's catalog has what was committed.
   Status PutCommit(uint64_t session, std::span<const uint64_t> grants,
                    std::span<const uint64_t> checksums, std::span<const uint32_t> failed_replicas,
-                   std::span<Code> codes, TimePoint now);
+                   std::span<Code> codes, TimePoint now, std::vector<AckWait>* waits = nullptr);
   // Unconfirmed: ends the session (see CloseSession).
   Status PutAbort(uint64_t session, std::span<const uint64_t> grants, bool unconfirmed,
                   std::span<Code> codes, TimePoint now);
 
   // ---- reads (meta_state_read.cc). Rows are in key order; replicas of a row in `views`.
   // session 0: anonymous. Pins need a session (kInvalidArgument). Row codes: kOk, kNotFound,
-  // kQueueFull (pins).
+  // kRecovering, kQueueFull (pins). The calls without row codes do not know of recovery: ask
+  // recovering() before them.
   Status Lookup(uint64_t session, std::span<const std::string_view> keys, Duration lease, bool pin,
                 std::span<ReadRow> rows, Views* views, TimePoint now);
   // lease 0 is the default; longer than max_lease is cut.
@@ -135,12 +144,30 @@ class MetaState {
   // Takes acknowledgements, gives what comes next (at most max_entries).
   Status CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
                      std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
-                     TimePoint now);
+                     TimePoint now, bool fenced_all = false);
   Status ReportReplica(uint64_t session, uint32_t node, Code met, TimePoint now);
   // Serving -> suspect -> dead by silence; a dead node's replicas are dropped.
   void CheckNodes(TimePoint now);
   std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;
   uint64_t directory_version() const { return membership_.version(); }
+
+  // ---- recovery (meta_state_recovery.cc): what nodes hold of the time before this start
+  // From here on a key that is not there may still be reported, until Recover() says that it is
+  // over.
+  void BeginRecovery(TimePoint now);
+  bool recovering() const { return recovering_.load(std::memory_order_acquire); }
+  // True when it has ended now: the window is over and no report is open, all members have
+  // reported, or ten windows are over.
+  bool Recover(TimePoint now);
+  // A batch of what the node holds; with `last` it is all, and AdoptStep() brings it in. A node
+  // that was not asked, or has reported already, is answered `done`. Errors: kStaleNode, kTooLarge.
+  Result<ReportProgress> TakeReport(uint32_t node, uint64_t incarnation,
+                                    std::span<const ReportedRecord> records, bool last,
+                                    TimePoint now);
+  // A bounded part of a complete report; call until `done`. Errors: kStaleNode.
+  Result<ReportProgress> AdoptStep(uint32_t node, uint64_t incarnation, TimePoint now);
+  // Nodes that are there and, while recovering, the members that are still missing.
+  std::vector<std::string> Members() const;
 
   // ---- time and figures
   // Frees what has waited for its leases; forgets segments of dead nodes that nothing uses any
@@ -155,6 +182,7 @@ class MetaState {
   uint64_t CommittedReplicas() const;
 
  private:
+  friend class Mover;
   friend class Placer;
 
   // What a call has caused; told to the listener when no lock is held.
@@ -162,12 +190,15 @@ class MetaState {
     bool space = false;
     bool keys = false;
     std::vector<uint32_t> feeds;
+    std::vector<uint32_t> acked;
   };
   struct Counters {
     std::atomic<uint64_t> objects{0}, value_bytes{0}, grants{0}, pins{0};
     std::atomic<uint64_t> hits{0}, misses{0}, puts{0}, gets{0}, removes{0};
     std::atomic<uint64_t> evicted_objects[kEvictCauses] = {};
     std::atomic<uint64_t> evicted_bytes[kEvictCauses] = {};
+    std::atomic<uint64_t> adopted{0}, thin{0};
+    std::atomic<uint64_t> conflicts[kConflictKinds] = {};
   };
 
   Shard& ShardOf(uint64_t hash) { return shards_[hash % kShards]; }
@@ -186,7 +217,11 @@ class MetaState {
                      Effects* effects);
   static void CloseUp(Shard& shard, Object* object, uint32_t index) MMC_REQUIRES(shard.mutex);
   void Release(FreeItem item, TimePoint now, Effects* effects);
-  void DropPin(const Pin& pin, uint32_t count, TimePoint now, Effects* effects);
+  void DropPin(uint64_t generation, const Pin& pin, uint32_t count, TimePoint now,
+               Effects* effects);
+  // One more replica of a committed object, which moves in memory: `object` is gone.
+  Object* AddReplica(Shard& shard, Object* object, uint64_t hash, const Placed& placed)
+      MMC_REQUIRES(shard.mutex);
 
   void SettleKnown(const PutSpec& spec, std::span<PutRow> rows);
   bool SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) MMC_REQUIRES(shard.mutex);
@@ -194,8 +229,14 @@ class MetaState {
                    PutRow* row, Views* views, TimePoint now, Effects* effects);
   void EvictForNeeds(const Placer& placer, TimePoint now);
   Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed,
-                 uint64_t stamp, uint64_t generation, Effects* effects);
-  void QueueAdds(const Object& object, Effects* effects);
+                 uint64_t stamp, uint64_t generation, Effects* effects,
+                 std::vector<AckWait>* waits);
+  void QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits);
+  void QueueAdd(const Object& object, const Placed& placed, Effects* effects,
+                std::vector<AckWait>* waits);
+  // Its replicas, or the number it should have, have changed. The other: it is out of the table.
+  void NoteReplicas(Shard& shard, const Object* object, uint64_t hash) MMC_REQUIRES(shard.mutex);
+  void NoteGone(Shard& shard, const Object* object) MMC_REQUIRES(shard.mutex);
   void EraseGrant(Shard& shard, Grant* grant) MMC_REQUIRES(shard.mutex);
   Code AbortOne(uint64_t session, uint64_t grant, Effects* effects);
   void FreeUnwritten(const Placed& placed, Effects* effects);
@@ -213,6 +254,19 @@ class MetaState {
   void DropSegment(Segment& segment, TimePoint now, Effects* effects);
   void DropSegments(const Membership::Segments& segments, TimePoint now, Effects* effects);
 
+  // What is not there up to this generation must not come back with a node's report.
+  void Bury(Shard& shard, uint64_t hash, uint64_t generation) MMC_REQUIRES(shard.mutex);
+  void RaiseGenerations(uint64_t seen);
+  void ForgetRefused(NodeReport& report, uint32_t node, Effects* effects)
+      MMC_REQUIRES(report.mutex);
+  void AdoptOne(NodeReport& report, Adoption::Ready& ready, TimePoint now, Effects* effects)
+      MMC_REQUIRES(report.mutex);
+  // False: it is not in, `why` says what stands against it.
+  bool Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind* why, TimePoint now,
+              Effects* effects);
+  void CountConflict(NodeReport& report, ConflictKind kind, std::string_view key,
+                     uint64_t generation) MMC_REQUIRES(report.mutex);
+
   const StateOptions options_;
   std::atomic<StateListener*> listener_{nullptr};
   std::atomic<uint64_t> next_call_{0};
@@ -224,6 +278,10 @@ class MetaState {
   Sessions sessions_;
   Membership membership_;
   std::array<Shard, kShards> shards_;
+  std::atomic<bool> recovering_{false};
+  std::atomic<bool> burying_{false};  // reports are open, or may come
+  mutable Mutex recovery_mutex_;      // before membership
+  TimePoint recovery_began_ MMC_GUARDED_BY(recovery_mutex_);
 };
 
 }  // namespace mmc::meta

@@ -50,18 +50,25 @@ void MetaState::DropSegment(Segment& segment, TimePoint now, Effects* effects) {
 void MetaState::DropSegments(const Membership::Segments& segments, TimePoint now,
                              Effects* effects) {
   for (const auto& segment : segments) DropSegment(*segment, now, effects);
-  if (!segments.empty())
-    effects->feeds.push_back(segments.front()->node());  // a poll of it must not wait on
+  if (segments.empty()) return;
+  effects->feeds.push_back(
+      segments.front()->node());  // a poll of it must not wait on, nor a commit
+  effects->acked.push_back(segments.front()->node());
 }
 
 Result<Joined> MetaState::Join(const JoinSpec& spec, TimePoint now) {
-  MMC_ASSIGN_OR_RETURN(auto admission,
-                       membership_.Join(spec, options_.max_nodes, options_.max_feed_records, now));
+  Membership::Admission admission;
+  {
+    MutexLock lock(recovery_mutex_);  // what is removed from here on is not adopted any more
+    MMC_ASSIGN_OR_RETURN(
+        admission, membership_.Join(spec, options_.max_nodes, options_.max_feed_records, now));
+    if (admission.want_catalog) burying_.store(true);
+  }
   Effects effects;
   DropSegments(admission.dropped, now, &effects);
   effects.space = true;
   Tell(effects);
-  return Joined{admission.node, admission.resumed};
+  return Joined{admission.node, admission.resumed, admission.want_catalog};
 }
 
 Result<NodeHealth> MetaState::NodeHeartbeat(uint32_t node, uint64_t incarnation, TimePoint now) {
@@ -78,11 +85,13 @@ Status MetaState::NodeLeave(uint32_t node, uint64_t incarnation, TimePoint now) 
 
 Status MetaState::CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
                               std::span<const uint64_t> fenced, size_t max_entries,
-                              CatalogBatch* out, TimePoint now) {
-  MMC_ASSIGN_OR_RETURN(auto feed, membership_.Feed(node, incarnation, now));
+                              CatalogBatch* out, TimePoint now, bool fenced_all) {
+  MMC_ASSIGN_OR_RETURN(auto feed, membership_.Feed(node, incarnation, fenced_all, now));
   std::vector<FreeItem> freed;
-  MMC_RETURN_IF_ERROR(feed->Poll(acked_seq, fenced, max_entries, out, &freed));
+  bool acked_more = false;
+  MMC_RETURN_IF_ERROR(feed->Poll(acked_seq, fenced, max_entries, out, &freed, &acked_more));
   Effects effects;
+  if (acked_more) effects.acked.push_back(node);
   for (FreeItem& item : freed) Release(std::move(item), now, &effects);
   Tell(effects);
   return Status::Ok();
@@ -98,7 +107,10 @@ Status MetaState::ReportReplica(uint64_t session_id, uint32_t node, Code met, Ti
 void MetaState::CheckNodes(TimePoint now) {
   Effects effects;
   const auto dropped = membership_.Check(options_.node_suspect, options_.node_grace, now);
-  for (const auto& segment : dropped) effects.feeds.push_back(segment->node());
+  for (const auto& segment : dropped) {
+    effects.feeds.push_back(segment->node());
+    effects.acked.push_back(segment->node());
+  }
   DropSegments(dropped, now, &effects);
   Tell(effects);
 }

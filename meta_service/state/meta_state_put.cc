@@ -1,4 +1,5 @@
 // PutStart, PutCommit, PutAbort.
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -23,11 +24,14 @@ bool MetaState::SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) {
 }
 
 void MetaState::SettleKnown(const PutSpec& spec, std::span<PutRow> rows) {
+  const bool recovering = this->recovering();  // before the look at the tables
   for (PutRow& row : rows) {
     if (row.settled) continue;
     Shard& shard = ShardOf(row.hash);
     MutexLock lock(shard.mutex);
-    if (!SettleIfThere(shard, spec, &row)) row.code = Code::kOk;
+    if (SettleIfThere(shard, spec, &row)) continue;
+    row.code = recovering ? Code::kRecovering : Code::kOk;
+    row.settled = recovering;
   }
 }
 
@@ -52,7 +56,7 @@ Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* v
     if (row.code == Code::kOk) {
       InsertGrant(spec, *session, placed, &row, views, now, &effects);
     } else {
-      row.settled = row.code == Code::kNoNode;
+      row.settled = row.code != Code::kNoSpace;
     }
   }
   EvictForNeeds(placer, now);
@@ -122,7 +126,7 @@ void MetaState::EraseGrant(Shard& shard, Grant* grant) {
 Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants,
                             std::span<const uint64_t> checksums,
                             std::span<const uint32_t> failed_replicas, std::span<Code> codes,
-                            TimePoint now) {
+                            TimePoint now, std::vector<AckWait>* waits) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
   session->Heard(now);
   Effects effects;
@@ -135,7 +139,7 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   for (size_t i = grants.size(); i-- > 0;) {
     codes[i] = CommitOne(session_id, grants[i], checksums.empty() ? 0 : checksums[i],
                          failed_replicas.empty() ? 0 : failed_replicas[i],
-                         stamp + (grants.size() - 1 - i), generation + i, &effects);
+                         stamp + (grants.size() - 1 - i), generation + i, &effects, waits);
     ended += codes[i] == Code::kOk || codes[i] == Code::kReplicasLost;
     committed += codes[i] == Code::kOk;
   }
@@ -147,7 +151,8 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
 }
 
 Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed,
-                          uint64_t stamp, uint64_t generation, Effects* effects) {
+                          uint64_t stamp, uint64_t generation, Effects* effects,
+                          std::vector<AckWait>* waits) {
   if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
   Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
   MutexLock lock(shard.mutex);
@@ -180,33 +185,47 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
   for (uint32_t i = 0; i < object->replica_count; ++i) shard.policy->Insert(object->replicas() + i);
   counters_.objects.fetch_add(1, std::memory_order_relaxed);
   counters_.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
-  QueueAdds(*object, effects);
+  NoteReplicas(shard, object, hash);
+  QueueAdds(*object, effects, waits);
   return Code::kOk;
 }
 
-void MetaState::QueueAdds(const Object& object, Effects* effects) {
-  for (uint32_t i = 0; i < object.replica_count; ++i) {
-    const Placed& placed = object.replicas()[i].placed;
-    Segment& segment = segments_.Get(placed.segment);
-    segment.replicas().fetch_add(1, std::memory_order_relaxed);
-    CatalogEntry entry;
-    entry.segment = segment.info().id;
-    entry.generation = object.generation;
-    entry.size = object.size;
-    entry.checksum = object.checksum;
-    entry.key = object.key();
-    uint64_t left = object.size;
-    placed.ForEach([&](const Extent& extent) {
-      const ExtentView view{extent.offset * kUnitBytes,
-                            std::min<uint64_t>(left, extent.units * kUnitBytes)};
-      if (left == object.size) {
-        entry.first = view;
-      } else {
-        entry.others.push_back(view);
-      }
-      left -= view.length;
-    });
-    if (segment.feed().Add(std::move(entry))) effects->feeds.push_back(segment.node());
+void MetaState::QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits) {
+  for (uint32_t i = 0; i < object.replica_count; ++i)
+    QueueAdd(object, object.replicas()[i].placed, effects, waits);
+}
+
+void MetaState::QueueAdd(const Object& object, const Placed& placed, Effects* effects,
+                         std::vector<AckWait>* waits) {
+  Segment& segment = segments_.Get(placed.segment);
+  segment.replicas().fetch_add(1, std::memory_order_relaxed);
+  CatalogEntry entry;
+  entry.segment = segment.info().id;
+  entry.generation = object.generation;
+  entry.size = object.size;
+  entry.checksum = object.checksum;
+  entry.key = object.key();
+  uint64_t left = object.size;
+  placed.ForEach([&](const Extent& extent) {
+    const ExtentView view{extent.offset * kUnitBytes,
+                          std::min<uint64_t>(left, extent.units * kUnitBytes)};
+    if (left == object.size) {
+      entry.first = view;
+    } else {
+      entry.others.push_back(view);
+    }
+    left -= view.length;
+  });
+  uint64_t seq = 0;
+  if (segment.feed().Add(std::move(entry), &seq)) effects->feeds.push_back(segment.node());
+  if (waits == nullptr) return;
+  const auto same = std::find_if(waits->begin(), waits->end(), [&](const AckWait& wait) {
+    return wait.feed == segment.shared_feed();
+  });
+  if (same == waits->end()) {
+    waits->push_back({segment.shared_feed(), seq});
+  } else {
+    same->seq = std::max(same->seq, seq);
   }
 }
 

@@ -68,6 +68,8 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
   const std::vector<uint64_t>& hashes = HashesOf(keys);
   const uint64_t stamp = next_stamp_.fetch_add(keys.size(), std::memory_order_relaxed);
   const int64_t until = (now + LeaseFor(lease)).time_since_epoch().count();
+  const Code missing =
+      recovering() ? Code::kRecovering : Code::kNotFound;  // before the look at the tables
   uint64_t hits = 0;
   // From the last to the first, so that the first keys of the batch end up as the youngest.
   for (size_t end = keys.size(); end > 0; end -= std::min(end, kGroup)) {
@@ -75,17 +77,19 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
     Prefetch(std::span(hashes).subspan(begin, end - begin));
     for (size_t i = end; i-- > begin;) {
       ReadRow& row = rows[i];
-      row = {.hash = hashes[i]};
+      row = {.hash = hashes[i], .code = missing};
       Shard& shard = ShardOf(row.hash);
       MutexLock lock(shard.mutex);
       Object* object = shard.table.Find(row.hash, keys[i]);
       if (object == nullptr || object->writing) continue;
-      if (pin &&
-          !session->AddPin(object->generation, object, row.hash, options_.max_pins_per_session)) {
-        row.code = Code::kQueueFull;
-        continue;
-      }
       if (pin) {
+        const auto pinned = shard.pinned.try_emplace(object->generation, object).first;
+        if (pinned->second != object ||
+            !session->AddPin(object->generation, row.hash, options_.max_pins_per_session)) {
+          if (object->pins == 0 && pinned->second == object) shard.pinned.erase(pinned);
+          row.code = Code::kQueueFull;
+          continue;
+        }
         ++object->pins;
         counters_.pins.fetch_add(1, std::memory_order_relaxed);
       }
@@ -101,7 +105,8 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
     }
   }
   counters_.hits.fetch_add(hits, std::memory_order_relaxed);
-  counters_.misses.fetch_add(keys.size() - hits, std::memory_order_relaxed);
+  if (missing == Code::kNotFound)
+    counters_.misses.fetch_add(keys.size() - hits, std::memory_order_relaxed);
   counters_.gets.fetch_add(keys.size(), std::memory_order_relaxed);
   return Status::Ok();
 }
@@ -159,9 +164,10 @@ void MetaState::Exists(std::span<const std::string_view> keys, uint8_t* present)
 void MetaState::Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views,
                      TimePoint now) {
   const std::vector<uint64_t>& hashes = HashesOf(keys);
+  const Code missing = recovering() ? Code::kRecovering : Code::kNotFound;
   for (size_t i = 0; i < keys.size(); ++i) {
     ReadRow& row = rows[i];
-    row = {.hash = hashes[i]};
+    row = {.hash = hashes[i], .code = missing};
     Shard& shard = ShardOf(row.hash);
     MutexLock lock(shard.mutex);
     const Object* object = shard.table.Find(row.hash, keys[i]);
@@ -185,7 +191,7 @@ Status MetaState::Unpin(uint64_t session_id, std::span<const uint64_t> generatio
   for (size_t i = 0; i < generations.size(); ++i) {
     Pin pin;
     const bool held = session->TakePin(generations[i], &pin);
-    if (held) DropPin(pin, 1, now, &effects);
+    if (held) DropPin(generations[i], pin, 1, now, &effects);
     codes[i] = held ? Code::kOk : Code::kNotFound;
   }
   Tell(effects);

@@ -19,6 +19,7 @@ void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> c
     const bool there = object != nullptr && !object->writing;
     codes[i] = there ? Code::kOk : Code::kNotFound;
     if (!there) continue;
+    if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation);
     RemoveObject(shard, object, hash, now, &effects);
     ++removed;
   }
@@ -36,6 +37,7 @@ uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, Time
     cursor->from_hash = shard.table.Walk(cursor->from_hash, kStepSlots, &found);
     for (auto& [hash, object] : found) {
       if (object->writing || !object->key().starts_with(prefix)) continue;
+      if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation);
       RemoveObject(shard, object, hash, now, &effects);
       ++removed;
     }

@@ -31,7 +31,7 @@ bool MetaState::EndSession(const std::shared_ptr<Session>& session, TimePoint no
   std::unordered_map<uint64_t, Pin> pins;
   if (!session->End(&pins)) return false;
   sessions_.Erase(session->id());
-  for (const auto& [generation, pin] : pins) DropPin(pin, pin.count, now, effects);
+  for (const auto& [generation, pin] : pins) DropPin(generation, pin, pin.count, now, effects);
   RevokeGrants(session->id(), effects);
   return true;
 }

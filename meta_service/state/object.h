@@ -84,6 +84,7 @@ struct Object {
   uint8_t replica_capacity;
   bool writing;   // has a grant, not visible
   bool detached;  // out of the table, kept for its pins
+  uint8_t asked;  // replicas it should have
 
   static Object* Make(std::string_view key, uint32_t size, std::span<const Placed> placed) {
     void* memory = std::malloc(sizeof(Object) + placed.size() * sizeof(Replica) + key.size());
@@ -91,7 +92,8 @@ struct Object {
     auto* object = new (memory) Object{};
     object->size = size;
     object->key_bytes = static_cast<uint16_t>(key.size());
-    object->replica_count = object->replica_capacity = static_cast<uint8_t>(placed.size());
+    object->replica_count = object->replica_capacity = object->asked =
+        static_cast<uint8_t>(placed.size());
     for (size_t i = 0; i < placed.size(); ++i) {
       auto* replica = new (object->replicas() + i) Replica{};
       replica->placed = placed[i];

@@ -69,6 +69,12 @@ void ObjectTable::Grow() {
   std::free(old);
 }
 
+void ObjectTable::Replace(uint64_t hash, const Object* object, Object* by) {
+  size_t i = Home(hash);
+  while (slots_[i].object != object) i = (i + 1) & mask_;
+  slots_[i].object = by;
+}
+
 void ObjectTable::Erase(uint64_t hash, const Object* object) {
   size_t hole = Home(hash);
   while (slots_[hole].object != object) hole = (hole + 1) & mask_;

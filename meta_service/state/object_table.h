@@ -37,6 +37,8 @@ class ObjectTable {
   }
   // REQUIRES: the key is not there.
   void Insert(uint64_t hash, Object* object);
+  // `by` takes the place of `object` (it has moved). REQUIRES: the object is there.
+  void Replace(uint64_t hash, const Object* object, Object* by);
   // REQUIRES: the object is there.
   void Erase(uint64_t hash, const Object* object);
 

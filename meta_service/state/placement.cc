@@ -144,7 +144,7 @@ Code Placer::Place(uint64_t bytes, std::vector<Placed>* out) {
   out->clear();
   used_.clear();
   const int medium = PickMedium(units);
-  if (medium < 0) return Code::kNoNode;
+  if (medium < 0) return view_->more_coming ? Code::kRecovering : Code::kNoNode;
   for (uint32_t r = 0; r < spec_.replicas; ++r) {
     if (PlaceOne(static_cast<Medium>(medium), units, out)) continue;
     for (uint32_t missing = r; missing < spec_.replicas; ++missing)

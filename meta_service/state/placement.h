@@ -26,7 +26,8 @@ class Placer {
   Placer(std::shared_ptr<const PlacementView> view, const PutSpec& spec,
          const std::string& session_host, uint64_t dice);
 
-  // All replicas or none. Codes: kOk, kNoSpace (Needs() grew), kNoNode.
+  // All replicas or none. Codes: kOk, kNoSpace (Needs() grew), kNoNode, kRecovering (the same, but
+  // not for long).
   Code Place(uint64_t bytes, std::vector<Placed>* out);
 
   // Segments that were full, and how much the calls of Place() together lacked there.

@@ -17,6 +17,40 @@ const char* MediumName(Medium medium) {
   return "unknown";
 }
 
+const char* NodeHealthName(NodeHealth health) {
+  switch (health) {
+    case NodeHealth::kServing:
+      return "serving";
+    case NodeHealth::kSuspect:
+      return "suspect";
+    case NodeHealth::kDead:
+      return "dead";
+    case NodeHealth::kLeaving:
+      return "leaving";
+    case NodeHealth::kRecovering:
+      return "recovering";
+    case NodeHealth::kDraining:
+      return "draining";
+  }
+  return "unknown";
+}
+
+const char* ConflictName(ConflictKind kind) {
+  switch (kind) {
+    case ConflictKind::kBadRecord:
+      return "bad_record";
+    case ConflictKind::kOverlap:
+      return "overlap";
+    case ConflictKind::kGeneration:
+      return "generation";
+    case ConflictKind::kRemoved:
+      return "removed";
+    case ConflictKind::kDuplicate:
+      return "duplicate";
+  }
+  return "unknown";
+}
+
 Segment::Segment(const SegmentInfo& info, uint32_t node, std::shared_ptr<CatalogFeed> feed)
     : info_(info),
       node_(node),
@@ -40,6 +74,13 @@ bool Segment::Allocate(uint32_t units, Placed* out) {
     out->block = Placed::kMany;
   }
   out->segment = slot_;
+  free_units_.fetch_sub(units, std::memory_order_relaxed);
+  return true;
+}
+
+bool Segment::Reserve(uint32_t offset, uint32_t units, Extent* out) {
+  MutexLock lock(mutex_);
+  if (dead() || !allocator_.Reserve(offset, units, out)) return false;
   free_units_.fetch_sub(units, std::memory_order_relaxed);
   return true;
 }

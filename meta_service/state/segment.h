@@ -27,11 +27,15 @@ class Segment {
   const SegmentInfo& info() const { return info_; }
   uint32_t node() const { return node_; }
   CatalogFeed& feed() const { return *feed_; }
+  const std::shared_ptr<CatalogFeed>& shared_feed() const { return feed_; }
   uint32_t slot() const { return slot_; }
   void set_slot(uint32_t slot) { slot_ = slot; }
 
   // False: not that many units are free, or the segment is dead.
   bool Allocate(uint32_t units, Placed* out);
+  // Takes exactly these units. False: some are taken, or the segment is dead. Cheap in rising order
+  // of offsets.
+  bool Reserve(uint32_t offset, uint32_t units, Extent* out);
   // Never given to anyone, or of a writer that is done: free at once.
   void Free(Placed placed);
   // The replica is given up; its units count as waiting until Free(item).

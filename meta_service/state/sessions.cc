@@ -2,14 +2,15 @@
 
 namespace mmc::meta {
 
-bool Session::AddPin(uint64_t generation, Object* object, uint64_t hash, uint32_t max) {
+bool Session::AddPin(uint64_t generation, uint64_t hash, uint32_t max) {
   MutexLock lock(mutex_);
   if (ended()) return false;
   auto it = pins_.find(generation);
   if (it == pins_.end()) {
     if (pins_.size() >= max) return false;
-    it = pins_.emplace(generation, Pin{object, hash, 0}).first;
+    it = pins_.emplace(generation, Pin{hash, 0}).first;
   }
+  if (it->second.hash != hash) return false;  // generations are unique, unless a catalog lied
   ++it->second.count;
   return true;
 }

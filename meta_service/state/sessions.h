@@ -14,13 +14,11 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
-#include "meta_service/state/object.h"
 
 namespace mmc::meta {
 
 struct Pin {
-  Object* object = nullptr;  // stays in memory while it is pinned
-  uint64_t hash = 0;
+  uint64_t hash = 0;  // of the key: the shard that has the object by its generation
   uint32_t count = 0;
 };
 
@@ -46,7 +44,7 @@ class Session {
   std::atomic<uint32_t>& grants() { return grants_; }
 
   // One more pin of this generation. False: ended, or `max` generations are pinned already.
-  bool AddPin(uint64_t generation, Object* object, uint64_t hash, uint32_t max);
+  bool AddPin(uint64_t generation, uint64_t hash, uint32_t max);
   // One pin less; `pin` says which object has to lose one. False: this session holds none.
   bool TakePin(uint64_t generation, Pin* pin);
   // True for the one caller that ends it; `pins` are to be released.

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -78,6 +80,13 @@ struct alignas(64) Shard {
   ObjectTable table MMC_GUARDED_BY(mutex);
   std::unique_ptr<EvictionPolicy> policy MMC_GUARDED_BY(mutex);
   GrantSlab grants MMC_GUARDED_BY(mutex);
+  // Objects with pins, by generation: those out of the table too.
+  std::unordered_map<uint64_t, Object*> pinned MMC_GUARDED_BY(mutex);
+  // Objects with fewer replicas than asked for: hash of the key, by generation.
+  std::map<uint64_t, uint64_t> thin MMC_GUARDED_BY(mutex);
+  // While nodes report what they hold: by hash of a key, the generation up to which it must not
+  // come back.
+  std::unordered_map<uint64_t, uint64_t> buried MMC_GUARDED_BY(mutex);
 
   // Without the lock: a hint only.
   void PrefetchSlot(uint64_t hash) const MMC_NO_THREAD_SAFETY_ANALYSIS { table.PrefetchSlot(hash); }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,7 +26,18 @@ enum class Medium : uint8_t { kDram = 0, kHbm = 1, kSsd = 2 };
 inline constexpr int kMediums = 3;
 const char* MediumName(Medium medium);
 
-enum class NodeHealth : uint8_t { kServing = 0, kSuspect = 1, kDead = 2, kLeaving = 3 };
+// The numbers are those of proto::NodeState. kRecovering: its catalog is being reported.
+// kDraining: no new blocks, and what it holds is copied elsewhere.
+enum class NodeHealth : uint8_t {
+  kServing = 0,
+  kSuspect = 1,
+  kDead = 2,
+  kLeaving = 3,
+  kRecovering = 4,
+  kDraining = 5
+};
+inline constexpr int kNodeHealths = 6;
+const char* NodeHealthName(NodeHealth health);
 
 struct StateOptions {
   uint32_t evict_high = 90;  // percent of a segment
@@ -47,6 +59,11 @@ struct StateOptions {
   uint64_t id_base =
       1;  // sessions and generations count from here: must grow from start to start of the service
   uint64_t seed = 1;  // of the placement's dice
+  Duration recovery{
+      0};  // how long a start waits for nodes that know of objects; 0: it knows to be the first
+  bool members_known =
+      false;  // `members` are all the nodes that there were: no need to wait for others
+  std::vector<std::string> members;  // names
 };
 
 // ---- batches
@@ -147,12 +164,16 @@ struct JoinSpec {
   std::vector<EndpointInfo> endpoints;
   std::vector<SegmentInfo> segments;
   uint64_t acked_seq = 0;
-  bool must_resume = false;  // refuse it when this incarnation is not known
+  bool keeps_memory = false;  // it has objects of this incarnation and can say which
+  bool must_resume =
+      false;  // refuse it when this incarnation is not known (and it keeps no memory)
 };
 
 struct Joined {
   uint32_t node = 0;
   bool resumed = false;
+  bool want_catalog =
+      false;  // what it holds is asked for; no space of it is given out before it has fenced all
 };
 
 struct NodeInfo {
@@ -165,6 +186,8 @@ struct NodeInfo {
   std::vector<SegmentInfo> segments;
   std::vector<uint64_t> used_bytes;  // as in segments
   uint64_t objects = 0;
+  bool draining = false;
+  uint64_t drain_left_objects = 0, drain_left_bytes = 0;  // what is still there, being written too
   Duration silent{0};
 };
 
@@ -187,6 +210,33 @@ struct CatalogBatch {
   bool fresh = false;  // false: nothing that was not sent before; the caller may wait
 };
 
+// Why a record that a node reported was not taken, or one that was there had to go.
+enum class ConflictKind : uint8_t {
+  kBadRecord = 0,   // no such segment, outside of it, lengths that do not sum up, ...
+  kOverlap = 1,     // a higher generation claims some of the same bytes
+  kGeneration = 2,  // the key has a higher generation
+  kRemoved = 3,     // the key was removed while its owner had not reported yet
+  kDuplicate = 4,   // a second replica of the same generation on one node, or one of another size
+};
+inline constexpr int kConflictKinds = 5;
+const char* ConflictName(ConflictKind kind);
+
+// What has become of a node's report so far.
+struct ReportProgress {
+  bool done = false;
+  uint64_t records = 0;  // taken
+  uint64_t adopted = 0;  // in the tables
+  uint64_t conflicts[kConflictKinds] = {};
+  std::string example;  // of a conflict
+};
+
+// Commits that want to know when an owner's catalog has them.
+class CatalogFeed;
+struct AckWait {
+  std::shared_ptr<CatalogFeed> feed;
+  uint64_t seq = 0;
+};
+
 // ---- figures
 // -----------------------------------------------------------------------------------------------------
 
@@ -200,6 +250,9 @@ struct Figures {
   uint64_t evicted_objects[kEvictCauses] = {};
   uint64_t evicted_bytes[kEvictCauses] = {};
   uint64_t fences_waiting = 0, feed_records = 0;
+  uint64_t recovering = 0;  // 0 or 1
+  uint64_t adopted = 0;     // replicas
+  uint64_t conflicts[kConflictKinds] = {};
 };
 
 }  // namespace mmc::meta

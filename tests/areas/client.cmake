@@ -1,8 +1,8 @@
 # Tests of client.
-foreach(test put_get bad_input async view location_cache session)
+foreach(test put_get bad_input async view location_cache session integrity recovery)
   mmc_test(client_${test}_test
     SOURCES unit/client_${test}_test.cc
-    DEPS mmc_client mmc_meta mmc_local)
+    DEPS mmc_client mmc_meta mmc_local PkgConfig::xxhash)
 endforeach()
 mmc_test(client_embedded_test
   SOURCES unit/client_embedded_test.cc

@@ -131,6 +131,7 @@ class Meta(Daemon):
         super().__init__(META, folder, {
             "ock.mmc.meta_service_url": self.url,
             "ock.mmc.meta_service.metrics_url": self.http,
+            "ock.mmc.meta.recovery_milliseconds": "0",  # what starts afresh has nothing to wait for
             **dict(settings),
         })
 
@@ -144,7 +145,7 @@ class Meta(Daemon):
 
 
 class Local(Daemon):
-    def __init__(self, folder, meta_url, name, dram="64MB", settings=(), host="127.0.0.1"):
+    def __init__(self, folder, meta_url, name, dram="64MB", settings=(), host="127.0.0.1", memory="/dev/shm"):
         bracketed = f"[{host}]" if ":" in host else host
         self.port = free_port(host)
         super().__init__(LOCAL, folder, {
@@ -153,6 +154,8 @@ class Local(Daemon):
             "ock.mmc.local_service.dram.size": dram,
             "ock.mmc.local_service.hcom_url": f"tcp://{bracketed}:{self.port}",
             "ock.mmc.local_service.shm.directory": str(folder),
+            "ock.mmc.local_service.segment.directory": str(memory),
+            "ock.mmc.local_service.catalog.directory": str(memory),
             **dict(settings),
         })
 
@@ -164,6 +167,8 @@ class Cluster:
     def __init__(self):
         # Short: the path of a unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="mmc-e2e-"))
+        # Nodes that are killed leave their memory behind: it goes with the cluster.
+        self.memory = Path(tempfile.mkdtemp(prefix="mmc-e2e-", dir="/dev/shm"))
         self.tag = "." + self.folder.name.removeprefix("mmc-e2e-")
         self.meta = None
         self.locals = []
@@ -180,7 +185,8 @@ class Cluster:
         return self.meta
 
     def add_local(self, name, dram="64MB", settings=(), host="127.0.0.1"):
-        local = Local(self.folder / name, self.meta.url, name + self.tag, dram, settings, host).start()
+        local = Local(self.folder / name, self.meta.url, name + self.tag, dram, settings, host,
+                      self.memory).start()
         self.locals.append(local)
         return local
 
@@ -245,3 +251,4 @@ class Cluster:
             if daemon is not None:
                 daemon.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.memory, ignore_errors=True)

@@ -52,7 +52,9 @@ def test_dumped_conf_starts_daemons(cluster):
     local.args = ["--set", f"ock.mmc.meta_service_url={meta.url}",
                   "--set", f"ock.mmc.local_service.name=by-dump{cluster.tag}",
                   "--set", f"ock.mmc.local_service.hcom_url=tcp://127.0.0.1:{local.port}",
-                  "--set", f"ock.mmc.local_service.shm.directory={local.folder}"]
+                  "--set", f"ock.mmc.local_service.shm.directory={local.folder}",
+                  "--set", f"ock.mmc.local_service.segment.directory={cluster.memory}",
+                  "--set", f"ock.mmc.local_service.catalog.directory={cluster.memory}"]
     local.conf = local_conf
     cluster.locals.append(local.start())
     assert cluster.states() == {"by-dump": "serving"}
@@ -112,7 +114,7 @@ def test_second_local_on_the_port_says_so_and_ends_with_1(cluster):
     cluster.start(nodes=1)
     first = cluster.locals[0]
     second = Local(cluster.folder / "second", cluster.meta.url, "second" + cluster.tag, "2MB",
-                   {"ock.mmc.local_service.hcom_url": f"tcp://127.0.0.1:{first.port}"})
+                   {"ock.mmc.local_service.hcom_url": f"tcp://127.0.0.1:{first.port}"}, memory=cluster.memory)
     second.start(wait=False)
     try:
         assert second.process.wait(30) == 1
@@ -220,7 +222,8 @@ def test_conf_by_environment(cluster):
         def command(self):
             return ["env", f"MMC_LOCAL_CONFIG_PATH={self.conf}", str(BIN / LOCAL)]
 
-    local = LocalByEnvironment(cluster.folder / "local", cluster.meta.url, "by-env" + cluster.tag, "2MB").start()
+    local = LocalByEnvironment(cluster.folder / "local", cluster.meta.url, "by-env" + cluster.tag, "2MB",
+                               memory=cluster.memory).start()
     cluster.locals.append(local)
     assert cluster.states() == {"by-env": "serving"}
 
@@ -250,6 +253,8 @@ def test_conf_files_of_the_first_generation_start_daemons(cluster):
         "ock.mmc.meta_service_url": meta_url,
         "ock.mmc.local_service.hcom_url": f"tcp://127.0.0.1:{port}",
         "ock.mmc.local_service.shm.directory": str(cluster.folder / "local"),
+        "ock.mmc.local_service.segment.directory": str(cluster.memory),
+        "ock.mmc.local_service.catalog.directory": str(cluster.memory),
         "ock.mmc.local_service.dram.size": "64MB",
     })
     cluster.locals.append(local.start())
@@ -264,7 +269,8 @@ def test_conf_files_of_the_first_generation_start_daemons(cluster):
 def test_strict_protocol_without_its_hardware_ends_with_1(cluster):
     cluster.start_meta()
     local = Local(cluster.folder / "strict", cluster.meta.url, "strict" + cluster.tag, "2MB", {
-        "ock.mmc.local_service.protocol": "device_sdma", "ock.mmc.local_service.protocol.strict": "true"})
+        "ock.mmc.local_service.protocol": "device_sdma", "ock.mmc.local_service.protocol.strict": "true"},
+        memory=cluster.memory)
     local.start(wait=False)
     try:
         assert local.process.wait(30) in (1, 2)

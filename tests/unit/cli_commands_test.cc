@@ -196,6 +196,42 @@ TEST_F(CliCommands, ClusterCommands) {
   EXPECT_EQ(std::count(top.out.begin(), top.out.end(), '\n'), 2);
 }
 
+TEST_F(CliCommands, DrainEmptiesANode) {
+  pool_->status.nodes = {
+      {.name = "node-a", .state = "serving", .used_bytes = 8192, .objects = 3}};
+  Outcome outcome = Run({"drain", "node-a"});
+  EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
+  EXPECT_EQ(pool_->status.nodes[0].state, "draining");
+  EXPECT_THAT(Run({"nodes"}).out, HasSubstr("draining, 2 left"));
+  EXPECT_EQ(Run({"drain", "node-a", "--cancel"}).code, kExitOk);
+  EXPECT_EQ(pool_->status.nodes[0].state, "serving");
+  outcome = Run({"drain", "node-a", "--wait"});
+  EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("node-a is drained"));
+  outcome = Run({"drain", "nobody"});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_EQ(Run({"drain"}).code, kExitUsage);
+  // What cannot move is said, and the wait ends.
+  Run({"drain", "node-a", "--cancel"});
+  pool_->drain_stalls = true;
+  outcome = Run({"drain", "node-a", "--wait", "--stall", "100ms"});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_THAT(outcome.err, HasSubstr("3 objects"));
+}
+
+TEST_F(CliCommands, ScrubChecksWhatIsStored) {
+  Outcome outcome = Run({"scrub", "--rate", "1MB", "--json"});
+  EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
+  EXPECT_EQ(outcome.Json().at("id"), 7);
+  EXPECT_EQ(pool_->scrub_rate, 1u << 20);
+  pool_->scrub = {.nodes = 2, .nodes_done = 2, .checked_objects = 10, .bad_replicas = 0};
+  EXPECT_EQ(Run({"scrub", "--wait"}).code, kExitOk);
+  pool_->scrub.bad_replicas = 1;
+  outcome = Run({"scrub", "node-a", "--wait"});
+  EXPECT_EQ(outcome.code, kExitFailed) << "something bad was found";
+  EXPECT_THAT(outcome.out, HasSubstr("1 bad"));
+}
+
 TEST_F(CliCommands, FailuresHaveTheirExitCodesAndOneLine) {
   connect_failure_ = Status(Code::kUnavailable, "tcp://127.0.0.1:1 refused");
   const Outcome down = Run({"nodes", "--json"});
@@ -264,6 +300,19 @@ TEST_F(CliCommands, ThePoolIsNamedByFlagConfOrEnvironment) {
   EXPECT_EQ(asked_.meta_url, "tcp://10.0.0.3:5003");
   Run({"bench", "--count", "1", "--pool", "64MB"});
   EXPECT_EQ(asked_.meta_url, "local://?dram=67108864");
+}
+
+TEST_F(CliCommands, IntegrityIsFromFlagOrConf) {
+  Run({"nodes"});
+  EXPECT_EQ(asked_.integrity, Integrity::kPut);
+  const std::string conf = File("local.conf", "ock.mmc.integrity = verify\n");
+  Run({"nodes", "--config", conf});
+  EXPECT_EQ(asked_.integrity, Integrity::kVerify);
+  Run({"nodes", "--config", conf, "--integrity", "off"});
+  EXPECT_EQ(asked_.integrity, Integrity::kOff);
+  const Outcome wrong = Run({"nodes", "--integrity", "sometimes"});
+  EXPECT_EQ(wrong.code, kExitUsage);
+  EXPECT_THAT(wrong.err, HasSubstr("off, put or verify"));
 }
 
 TEST_F(CliCommands, AWrongConfFileIsAUsageErrorThatNamesTheLine) {

@@ -28,6 +28,9 @@ struct FakePool {
   bool ignore_removes = false;  // says OK, keeps the old value: the next put finds it there
   std::function<void()> on_put;
   std::atomic<int> puts{0};
+  bool drain_stalls = false;
+  uint64_t scrub_rate = 0;  // asked for
+  ScrubProgress scrub;      // answered
 };
 
 class FakeClient final : public Client {
@@ -163,9 +166,36 @@ class FakeClient final : public Client {
   Result<View> MakeView(std::string_view) override { return Status(Code::kUnsupported); }
   Result<ClusterStatus> Cluster() override {
     MMC_RETURN_IF_ERROR(pool_->call_failure);
+    for (NodeInfo& node : pool_->status.nodes) {
+      if (node.state != "draining" || pool_->drain_stalls) continue;
+      node.drain_left_objects -= node.drain_left_objects == 0 ? 0 : 1;
+      if (node.drain_left_objects == 0) node.drain_left_bytes = 0;
+      if (node.drain_left_objects == 0) node.state = "drained";
+    }
     return pool_->status;
   }
   ClientStats stats() const override { return {}; }
+  // Each look at the pool sees one object less on a node that is drained.
+  Status Drain(std::string_view node, bool cancel) override {
+    MMC_RETURN_IF_ERROR(pool_->call_failure);
+    for (NodeInfo& info : pool_->status.nodes) {
+      if (info.name != node) continue;
+      info.state = cancel ? "serving" : "draining";
+      info.drain_left_objects = info.objects;
+      info.drain_left_bytes = info.used_bytes;
+      return Status::Ok();
+    }
+    return Code::kNotFound;
+  }
+  Result<uint64_t> Scrub(std::string_view, uint64_t rate) override {
+    MMC_RETURN_IF_ERROR(pool_->call_failure);
+    pool_->scrub_rate = rate;
+    return uint64_t{7};
+  }
+  Result<ScrubProgress> ScrubStatus(uint64_t) override {
+    MMC_RETURN_IF_ERROR(pool_->call_failure);
+    return pool_->scrub;
+  }
   Status PutAsync(std::vector<PutItem>, PutOptions,
                   std::function<void(std::vector<Status>)>) override {
     return Code::kUnsupported;

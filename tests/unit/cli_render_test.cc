@@ -38,7 +38,8 @@ TEST(CliRender, NodesJson) {
   EXPECT_EQ(boost::json::serialize(NodesJson(SomeStatus().nodes)),
             R"({"nodes":[{"name":"node-a","state":"serving","host":"h1",)"
             R"("endpoints":["shm /run/mmc/a.sock","tcp 127.0.0.1:7000"],)"
-            R"("capacity_bytes":1073741824,"used_bytes":536870912,"objects":3,"silent_ms":20}]})");
+            R"("capacity_bytes":1073741824,"used_bytes":536870912,"objects":3,"silent_ms":20,)"
+            R"("drain_left_objects":0,"drain_left_bytes":0}]})");
   EXPECT_EQ(boost::json::serialize(NodesJson({})), R"({"nodes":[]})");
 }
 

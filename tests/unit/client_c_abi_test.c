@@ -41,6 +41,8 @@ static mmc_client* connect_pool(const char* url) {
   mmc_client* client = NULL;
   mmc_client_options_init(&options, sizeof options);
   options.meta_url = url;
+  CHECK(options.integrity == MMC_INTEGRITY_PUT);
+  options.integrity = MMC_INTEGRITY_VERIFY;
   CHECK_CODE(MMC_OK, mmc_client_create(&options, &client, &error));
   return client;
 }
@@ -62,6 +64,10 @@ static void test_connect_failures(void) {
   options.meta_url = "tcp://127.0.0.1:1";
   CHECK_CODE(MMC_UNAVAILABLE, mmc_client_create(&options, &client, &error));
   CHECK(client == NULL);
+  for (options.integrity = -1; options.integrity <= 300; options.integrity += 301) {
+    CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_client_create(&options, &client, &error));
+  }
+  options.integrity = MMC_INTEGRITY_OFF;
   options.meta_url = "local://?colour=red";
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_client_create(&options, &client, &error));
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_client_create(&options, NULL, &error));
@@ -281,6 +287,9 @@ static void test_view_and_close(mmc_client* client) {
   stats.struct_size = offsetof(mmc_client_stats, shm_bytes); /* a caller of an older version */
   CHECK(mmc_client_get_stats(client, &stats) == MMC_OK);
   CHECK(stats.put_bytes > 0 && stats.get_bytes > 0 && stats.shm_bytes == UINT64_MAX);
+  stats.struct_size = sizeof stats;
+  CHECK(mmc_client_get_stats(client, &stats) == MMC_OK);
+  CHECK(stats.shm_bytes > 0 && stats.corrupt_reads == 0);
 
   mmc_client_close(client);
   mmc_client_close(client);

@@ -6,7 +6,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -115,6 +117,9 @@ struct ClusterOptions {
   int nodes = 1;
   uint64_t dram_bytes = 64_MiB;
   meta::MetaOptions meta;
+  // How long RestartMeta's service waits for the nodes that were there; it ends when all have
+  // reported what they hold. 0: it does not wait.
+  std::chrono::milliseconds restart_recovery{0};
 };
 
 class Cluster {
@@ -133,6 +138,8 @@ class Cluster {
   std::string url() const { return url_; }
   meta::MetaService& meta() { return *meta_; }
   local::LocalService& node(size_t i) { return *nodes_[i]; }
+  // Between node i and the meta service.
+  FaultyChannel& node_channel(size_t i) { return *node_channels_[i]; }
 
   ClientOptions Options() const {
     ClientOptions out;
@@ -174,18 +181,38 @@ class Cluster {
     nodes_[i]->Stop(In(std::chrono::milliseconds(0)));
   }
   void StopMeta() { meta_->Stop(In(std::chrono::seconds(2))); }
-  // Another meta service, that knows nothing, at the same address.
+  // Another meta service at the same address.
   void RestartMeta() {
+    AwaitMembersFile();
     StopMeta();
     meta_.reset();
+    options_.meta.recovery = options_.restart_recovery;
     StartMeta(url_);
   }
 
  private:
+  // The list of nodes that a next meta service waits for is written in the background.
+  void AwaitMembersFile() {
+    const auto complete = [this] {
+      const std::string path = directory_.path() + "/members";
+      std::ifstream in(path);
+      const std::string text{std::istreambuf_iterator<char>(in), {}};
+      for (const auto& node : nodes_) {
+        if (text.find("node " + node->name() + "\n") == std::string::npos) return false;
+      }
+      return true;
+    };
+    const TimePoint deadline = In(std::chrono::seconds(60));
+    while (options_.restart_recovery.count() > 0 && !complete()) {
+      ASSERT_LT(Clock::Real().Now(), deadline) << "no complete list of members";
+      std::this_thread::yield();
+    }
+  }
   void StartMeta(const std::string& url) {
     meta::MetaOptions options = options_.meta;
     options.url = url;
     options.metrics_url.clear();
+    if (options_.restart_recovery.count() > 0) options.state_path = directory_.path();
     auto meta = meta::MetaService::Create(options);
     ASSERT_TRUE(meta.ok()) << meta.status().ToString();
     meta_ = std::move(meta).value();
@@ -212,7 +239,7 @@ class Cluster {
     ASSERT_TRUE(started.ok()) << started.ToString();
   }
 
-  const ClusterOptions options_;
+  ClusterOptions options_;
   TempDir directory_;
   std::string url_;
   std::unique_ptr<meta::MetaService> meta_;

@@ -92,6 +92,9 @@ TEST(MetaConf, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(options.max_sessions, plain.max_sessions);
   EXPECT_EQ(options.max_connections, plain.max_connections);
   EXPECT_EQ(options.drain, plain.drain);
+  EXPECT_EQ(options.state_path, plain.state_path);
+  EXPECT_EQ(options.commit_durable, plain.commit_durable);
+  EXPECT_EQ(options.recovery, std::chrono::seconds(3));  // a pool in one process has nothing to recover
   EXPECT_GE(options.io_threads, 1);
   EXPECT_LE(options.io_threads, 4);
 }
@@ -106,7 +109,9 @@ TEST(MetaConf, EachKeyArrives) {
       "ock.mmc.meta.session_expiry_milliseconds = 150\nock.mmc.meta.node_suspect_milliseconds = "
       "160\n"
       "ock.mmc.meta.node_grace_milliseconds = 170\nock.mmc.meta.max_sessions = 18\n"
-      "ock.mmc.meta.max_connections = 19\nock.mmc.meta.drain_milliseconds = 20\n");
+      "ock.mmc.meta.max_connections = 19\nock.mmc.meta.drain_milliseconds = 20\n"
+      "ock.mmc.meta.recovery_milliseconds = 21\nock.mmc.meta.state_path = /var/lib/x\n"
+      "ock.mmc.meta.commit_mode = sync\n");
   EXPECT_EQ(options.url, "tcp://[::1]:5001");
   EXPECT_EQ(options.metrics_url, "");
   EXPECT_EQ(options.evict_threshold_high, 50u);
@@ -122,6 +127,9 @@ TEST(MetaConf, EachKeyArrives) {
   EXPECT_EQ(options.max_sessions, 18u);
   EXPECT_EQ(options.max_connections, 19u);
   EXPECT_EQ(options.drain.count(), 20);
+  EXPECT_EQ(options.recovery.count(), 21);
+  EXPECT_EQ(options.state_path, "/var/lib/x");
+  EXPECT_TRUE(options.commit_durable);
 }
 
 TEST(MetaConf, ValuesThatContradictEachOther) {
@@ -180,6 +188,10 @@ TEST(LocalConf, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(options.tcp_enable, plain.tcp_enable);
   EXPECT_EQ(options.tcp_threads, plain.tcp_threads);
   EXPECT_EQ(options.shm_enable, plain.shm_enable);
+  EXPECT_TRUE(options.warm_restart) << "a daemon's objects outlive it";
+  EXPECT_EQ(options.segment_directory, plain.segment_directory);
+  EXPECT_EQ(options.cold, plain.cold);
+  EXPECT_EQ(options.keep_on_stop, plain.keep_on_stop);
   EXPECT_EQ(options.protocol, plain.protocol);
   EXPECT_EQ(options.transport, plain.transport);
   EXPECT_EQ(options.protocol_strict, plain.protocol_strict);
@@ -198,7 +210,12 @@ TEST(LocalConf, EachKeyArrives) {
       "ock.mmc.local_service.shm.enable = false\nock.mmc.local_service.shm.directory = /tmp/x\n"
       "ock.mmc.local_service.shm.group = kv\nock.mmc.local_service.catalog.directory = "
       "/tmp/c\nock.mmc.local_service.protocol.strict = true\n"
-      "ock.mmc.local_service.drain_milliseconds = 9\n");
+      "ock.mmc.local_service.drain_milliseconds = 9\n"
+      "ock.mmc.local_service.segment.directory = /dev/hugepages\n"
+      "ock.mmc.local_service.cold = true\nock.mmc.local_service.stop_mode = keep\n");
+  EXPECT_EQ(options.segment_directory, "/dev/hugepages");
+  EXPECT_TRUE(options.cold);
+  EXPECT_TRUE(options.keep_on_stop);
   EXPECT_EQ(options.meta_url, "tcp://meta.example:5001");
   EXPECT_EQ(options.name, "node-a");
   EXPECT_EQ(options.join_timeout.count(), 7);
@@ -254,13 +271,15 @@ TEST(LocalConf, ClientKeysArrive) {
       "ock.mmc.client.timeout.seconds = 5\nock.mmc.client.retry_milliseconds = 600\n"
       "ock.mmc.client.location_cache.enable = true\nock.mmc.client.location_cache.keys = 10\n"
       "ock.mmc.client.shm.enable = false\nock.mmc.client.tcp.connections = 2\n"
-      "ock.mmc.client.tcp.congestion_control = cubic\nock.mmc.client.copy_threads = 3\n");
+      "ock.mmc.client.tcp.congestion_control = cubic\nock.mmc.client.copy_threads = 3\n"
+      "ock.mmc.integrity = verify\n");
   ASSERT_TRUE(values.ok()) << values.status().ToString();
   const config::ClientSettings client = config::ClientSettingsFrom(*values);
   EXPECT_EQ(client.timeout, std::chrono::seconds(5));
   EXPECT_EQ(client.connect_retry.count(), 600);
   EXPECT_TRUE(client.location_cache);
   EXPECT_EQ(client.location_cache_keys, 10u);
+  EXPECT_EQ(client.integrity, "verify");
   EXPECT_FALSE(client.same_host);
   EXPECT_EQ(client.tcp_connections, 2);
   EXPECT_EQ(client.tcp_congestion_control, "cubic");

@@ -12,6 +12,7 @@
 #include "common/base/limits.h"
 #include "fabric/fabric.h"
 #include "fabric/memory.h"
+#include "tests/unit/temp_dir.h"
 
 namespace mmc::fabric {
 namespace {
@@ -79,6 +80,51 @@ TEST(SegmentMemory, MappingTakesTheFileEvenWhenItFails) {
   const int file = memfd_create("taken", MFD_CLOEXEC);
   EXPECT_FALSE(SegmentMemory::Map(file, 2_MiB, Access::kReadWrite, false).ok());
   EXPECT_EQ(fcntl(file, F_GETFD), -1);
+}
+
+class NamedSegment : public testing::Test {
+ protected:
+  test::TempDir dir_{"/dev/shm"};
+  const std::string path_ = dir_.File("pool");
+  static constexpr SegmentOptions kOptions{.size = 4_MiB};
+};
+
+TEST_F(NamedSegment, IsThereForTheNextOneWithWhatIsInIt) {
+  FileIdentity file;
+  {
+    auto made = SegmentMemory::CreateNamed(path_, kOptions);
+    ASSERT_TRUE(made.ok()) << made.status().ToString();
+    EXPECT_EQ((*made)->backing(), Backing::kNamed);
+    (*made)->data()[3_MiB] = std::byte{7};
+    file = (*made)->file();
+    EXPECT_NE(file, FileIdentity{});
+    EXPECT_EQ(SegmentMemory::CreateNamed(path_, kOptions).code(), Code::kExists);
+  }
+  auto again = SegmentMemory::ReopenNamed(path_, kOptions);
+  ASSERT_TRUE(again.ok()) << again.status().ToString();
+  EXPECT_EQ((*again)->file(), file);
+  EXPECT_EQ((*again)->data()[3_MiB], std::byte{7});
+  (*again)->data()[0] = std::byte{8};
+  auto seen = SegmentMemory::Map(dup((*again)->fd()), 4_MiB, Access::kReadOnly, false, Backing::kNamed);
+  ASSERT_TRUE(seen.ok());
+  EXPECT_EQ((*seen)->data()[0], std::byte{8});
+  EXPECT_FALSE(SegmentMemory::Map(dup((*again)->fd()), 4_MiB, Access::kReadOnly, false).ok()) << "it is not sealed";
+}
+
+TEST_F(NamedSegment, AnythingElseAtItsPlaceIsRefused) {
+  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, kOptions).code(), Code::kNotFound);
+  ASSERT_TRUE(SegmentMemory::CreateNamed(path_, {.size = 2_MiB}).ok());
+  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, kOptions).code(), Code::kInvalidArgument);
+  ASSERT_EQ(symlink(path_.c_str(), dir_.File("link").c_str()), 0);
+  EXPECT_FALSE(SegmentMemory::ReopenNamed(dir_.File("link"), {.size = 2_MiB}).ok());
+  EXPECT_EQ(SegmentMemory::ReopenNamed(dir_.path(), kOptions).code(), Code::kPermission);
+  EXPECT_EQ(SegmentMemory::CreateNamed(dir_.File("none/pool"), kOptions).code(), Code::kIo);
+}
+
+TEST_F(NamedSegment, WithoutRoomNothingIsLeftBehind) {
+  const auto made = SegmentMemory::CreateNamed(path_, {.size = kMaxSegmentBytes});
+  EXPECT_EQ(made.code(), Code::kNoSpace) << made.status().ToString();
+  EXPECT_NE(access(path_.c_str(), F_OK), 0);
 }
 
 class RegionTableTest : public testing::Test {

@@ -69,12 +69,26 @@ class FakePool final : public PoolView {
     return Status::Ok();
   }
 
+  Status Drain(const std::string& node, bool cancel) override {
+    if (!down.ok()) return down;
+    for (proto::Node& info : *cluster_.mutable_nodes()) {
+      if (info.name() != node) continue;
+      info.set_state(cancel ? proto::NODE_SERVING : proto::NODE_DRAINING);
+      info.set_drain_left_objects(cancel ? 0 : drain_left);
+      info.set_drain_left_bytes(cancel ? 0 : drain_left * 4096);
+    }
+    return Status::Ok();
+  }
+
   std::string Metrics() override { return "# TYPE mmc_up gauge\nmmc_up 1\n"; }
   bool Ready() override { return ready; }
+  bool Recovering() override { return recovering; }
 
   std::map<std::string, uint64_t> keys;  // -> size
   Status down;                           // what everything answers when it is not OK
+  uint64_t drain_left = 3;               // objects on a node that is drained
   int lists_left = -1;                   // List calls until one fails; -1: never
+  bool recovering = false;
   bool ready = true;
 
  private:

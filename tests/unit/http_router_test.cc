@@ -41,6 +41,32 @@ class HttpRouterTest : public testing::Test {
   }
 };
 
+TEST_F(HttpRouterTest, DrainJobsEmptyANode) {
+  const auto post = [this](const std::string& target, const std::string& body = "") {
+    return json::parse(
+        router_.Handle({.method = "POST", .target = target, .unix_seconds = 1700000000, .body = body}).body);
+  };
+  EXPECT_EQ(GetJson("/api/v1/drain_jobs/query?job_id=beta").at("status_name"), "CANCELED");
+  EXPECT_EQ(Get("/api/v1/drain_jobs?node=beta").status, 405) << "a page that changes something is not for GET";
+  EXPECT_EQ(Get("/api/v1/drain_jobs/query?job_id=beta", "POST").status, 405);
+  const json::value created = post("/api/v1/drain_jobs?node=alpha%3A7000");
+  EXPECT_EQ(created.at("success"), true);
+  EXPECT_EQ(created.at("job_id"), "alpha:7000");
+  EXPECT_EQ(created.at("status"), "CREATED");
+  const json::value running = GetJson("/api/v1/drain_jobs/query?job_id=alpha%3A7000");
+  EXPECT_EQ(running.at("status_name"), "RUNNING");
+  EXPECT_EQ(running.at("active_units"), 3);
+  pool_.drain_left = 0;
+  EXPECT_EQ(post("/api/v1/drain_jobs", R"({"segments": ["beta-dram"]})").at("job_id"), "beta");
+  EXPECT_EQ(GetJson("/api/v1/drain_jobs/query?job_id=beta").at("status_name"), "SUCCEEDED");
+  EXPECT_EQ(post("/api/v1/drain_jobs/cancel?job_id=beta").at("status"), "CANCELED");
+  EXPECT_EQ(GetJson("/api/v1/drain_jobs/query?job_id=beta").at("status_name"), "CANCELED");
+  EXPECT_EQ(post("/api/v1/drain_jobs?node=nobody").at("error_code"), "NOT_FOUND");
+  EXPECT_EQ(post("/api/v1/drain_jobs").at("error_code"), "INVALID_ARGUMENT");
+  EXPECT_EQ(post("/api/v1/drain_jobs", "{").at("error_code"), "MALFORMED");
+  EXPECT_EQ(post("/api/v1/drain_jobs", R"({"segments": ["a", "b"]})").at("error_code"), "INVALID_ARGUMENT");
+}
+
 TEST_F(HttpRouterTest, HealthAndReadiness) {
   const json::value health = GetJson("/health");
   EXPECT_EQ(health.at("status"), "ok");
@@ -50,6 +76,10 @@ TEST_F(HttpRouterTest, HealthAndReadiness) {
   EXPECT_EQ(Get("/ready").status, 200);
   pool_.ready = false;
   EXPECT_EQ(Get("/ready").status, 503);
+  EXPECT_EQ(Get("/ready").body, "not ready\n");
+  pool_.recovering = true;
+  EXPECT_EQ(Get("/ready").status, 503);
+  EXPECT_EQ(Get("/ready").body, "recovering\n");
   EXPECT_EQ(GetJson("/health").at("service_ready"), false);
   EXPECT_EQ(Get("/role").body, "leader\n");
   EXPECT_EQ(Get("/ha_status").body, "ha=off role=leader term=3\n");
@@ -170,9 +200,8 @@ TEST_F(HttpRouterTest, OnlyReadsOnlyPagesThatAreThere) {
     EXPECT_EQ(json::parse(response.body).at("success"), false);
   }
   EXPECT_EQ(Get("/health", "HEAD").status, 200);
-  for (const char* target :
-       {"/metadata?key=a", "/api/v1/drain_jobs", "/api/v1/drain_jobs/query?job_id=1",
-        "/metrics/ptracer", "/api/v1/analysis/alloc_free_latency", "/api/v1/remove_all"}) {
+  for (const char* target : {"/metadata?key=a", "/metrics/ptracer", "/api/v1/remove_all",
+                             "/api/v1/analysis/alloc_free_latency"}) {
     for (const char* method : {"GET", "PUT", "POST", "DELETE"}) {
       const Response response = Get(target, method);
       EXPECT_EQ(response.status, 501) << target;

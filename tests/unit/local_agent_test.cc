@@ -28,6 +28,8 @@ class ScriptedMeta {
   struct JoinAnswer {
     Status status;
     bool resumed = false;
+    bool want_catalog = false;
+    uint64_t term = 1;
   };
 
   ScriptedMeta() {
@@ -53,6 +55,17 @@ class ScriptedMeta {
           changed_.NotifyAll();
           return Status::Ok();
         });
+    server_->Handle(proto::kCatalogReport,
+                    [this](const rpc::CallContext&, const proto::CatalogReportRequest& request,
+                           proto::CatalogReportReply*) {
+                      MutexLock lock(mutex_);
+                      reports_.push_back(request);
+                      changed_.NotifyAll();
+                      if (report_answers_.empty()) return Status::Ok();
+                      const Status status = report_answers_.front();
+                      report_answers_.pop_front();
+                      return status;
+                    });
     server_->HandleAsync(proto::kCatalogSync,
                          [this](rpc::CallContext, const proto::CatalogSyncRequest& request,
                                 proto::CatalogSyncReply* reply) { return Sync(request, reply); });
@@ -69,6 +82,30 @@ class ScriptedMeta {
   void AnswerBeat(Status status) {
     MutexLock lock(mutex_);
     beat_answers_.push_back(status);
+  }
+  void AnswerReport(Status status) {
+    MutexLock lock(mutex_);
+    report_answers_.push_back(status);
+  }
+  // Of the polls from now on.
+  void SetSyncTerm(uint64_t term) {
+    MutexLock lock(mutex_);
+    sync_term_ = term;
+  }
+  bool WaitReports(size_t n) {
+    return Wait([&] { return reports_.size() >= n; });
+  }
+  std::vector<proto::CatalogReportRequest> reports() {
+    MutexLock lock(mutex_);
+    return reports_;
+  }
+  // Whether a poll since the last join has said that all old connections are closed.
+  bool FencedAll() {
+    MutexLock lock(mutex_);
+    return fenced_all_;
+  }
+  bool WaitFencedAll() {
+    return Wait([&] { return fenced_all_; });
   }
   // Asks for it in every answer until it is reported, as the meta service does.
   void OpenFence(uint64_t session) {
@@ -130,14 +167,18 @@ class ScriptedMeta {
   Status Join(const proto::JoinRequest& request, proto::JoinReply* reply) {
     MutexLock lock(mutex_);
     joins_.push_back(request);
+    fenced_all_ = false;
     changed_.NotifyAll();
     reply->set_node(5);
     reply->set_term(1);
+    reply->set_first_session(1000);
     reply->set_heartbeat_ms(10);
     if (join_answers_.empty()) return Status::Ok();
     const JoinAnswer answer = join_answers_.front();
     join_answers_.pop_front();
     reply->set_resumed(answer.resumed);
+    reply->set_want_catalog(answer.want_catalog);
+    reply->set_term(answer.term);
     return answer.status;
   }
 
@@ -146,6 +187,7 @@ class ScriptedMeta {
     {
       MutexLock lock(mutex_);
       syncs_.push_back(request);
+      fenced_all_ = fenced_all_ || request.fenced_all();
       fenced_.insert(fenced_.end(), request.fenced_sessions().begin(),
                      request.fenced_sessions().end());
       changed_.NotifyAll();
@@ -155,7 +197,7 @@ class ScriptedMeta {
         *reply = sync_answers_.front();
         sync_answers_.pop_front();
       }
-      reply->set_term(1);
+      reply->set_term(sync_term_);
       for (const uint64_t session : open_fences_) reply->add_fence_sessions(session);
       if (has_records) co_return Status::Ok();
     }
@@ -170,6 +212,10 @@ class ScriptedMeta {
   std::deque<JoinAnswer> join_answers_ MMC_GUARDED_BY(mutex_);
   std::deque<Status> beat_answers_ MMC_GUARDED_BY(mutex_);
   std::deque<proto::CatalogSyncReply> sync_answers_ MMC_GUARDED_BY(mutex_);
+  std::deque<Status> report_answers_ MMC_GUARDED_BY(mutex_);
+  std::vector<proto::CatalogReportRequest> reports_ MMC_GUARDED_BY(mutex_);
+  uint64_t sync_term_ MMC_GUARDED_BY(mutex_) = 1;
+  bool fenced_all_ MMC_GUARDED_BY(mutex_) = false;
   std::vector<proto::JoinRequest> joins_ MMC_GUARDED_BY(mutex_);
   std::vector<proto::NodeLeaveRequest> leaves_ MMC_GUARDED_BY(mutex_);
   std::vector<proto::CatalogSyncRequest> syncs_ MMC_GUARDED_BY(mutex_);
@@ -207,6 +253,59 @@ class WritingBody final : public NodeBody {
     changed_.NotifyAll();
   }
 
+  // Completes at once, unless it was told to hold.
+  void FenceAll(uint64_t first_session, std::function<void()> done) override {
+    {
+      MutexLock lock(mutex_);
+      first_sessions_.push_back(first_session);
+      changed_.NotifyAll();
+      if (hold_) {
+        held_.push_back(std::move(done));
+        return;
+      }
+    }
+    done();
+  }
+  // Three records in two batches.
+  uint64_t Report(uint64_t cursor, proto::CatalogReportRequest* request) override {
+    for (uint64_t generation = cursor + 1; generation <= 3; ++generation) {
+      request->add_records()->set_generation(generation);
+      if (generation == 2) return 2;
+    }
+    return 0;
+  }
+  void NoteTerm(uint64_t term) override {
+    MutexLock lock(mutex_);
+    terms_.push_back(term);
+  }
+  void HoldFenceAll() {
+    MutexLock lock(mutex_);
+    hold_ = true;
+  }
+  // The oldest one that is held.
+  void ReleaseFenceAll() {
+    std::function<void()> done;
+    {
+      MutexLock lock(mutex_);
+      while (held_.empty()) changed_.Wait(mutex_);
+      done = std::move(held_.front());
+      held_.pop_front();
+    }
+    done();
+  }
+  void WaitFenceAlls(size_t n) {
+    MutexLock lock(mutex_);
+    while (first_sessions_.size() < n) changed_.Wait(mutex_);
+  }
+  std::vector<uint64_t> first_sessions() {
+    MutexLock lock(mutex_);
+    return first_sessions_;
+  }
+  std::vector<uint64_t> terms() {
+    MutexLock lock(mutex_);
+    return terms_;
+  }
+
   // Waits until the body was asked for the fence, then completes it.
   void FinishFence(uint64_t session) {
     std::function<void()> done;
@@ -241,6 +340,10 @@ class WritingBody final : public NodeBody {
   int renewals_ MMC_GUARDED_BY(mutex_) = 0;
   int fence_calls_ MMC_GUARDED_BY(mutex_) = 0;
   std::vector<uint64_t> applied_ MMC_GUARDED_BY(mutex_);
+  bool hold_ MMC_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> held_ MMC_GUARDED_BY(mutex_);
+  std::vector<uint64_t> first_sessions_ MMC_GUARDED_BY(mutex_);
+  std::vector<uint64_t> terms_ MMC_GUARDED_BY(mutex_);
   std::map<uint64_t, std::function<void()>> fences_ MMC_GUARDED_BY(mutex_);
 };
 
@@ -319,14 +422,90 @@ TEST_F(MetaAgentTest, AResumedNodeKeepsItsObjects) {
   EXPECT_EQ(body_.renewals(), 0);
 }
 
-TEST_F(MetaAgentTest, ANodeThatWasForgottenBecomesANewOne) {
+TEST_F(MetaAgentTest, ANodeThatWasForgottenReportsWhatItHolds) {
   StartJoined();
-  meta_.AnswerJoin({.resumed = false});
+  meta_.SetSyncTerm(2);
+  meta_.AnswerJoin({.want_catalog = true, .term = 2});
   meta_.AnswerBeat(Code::kStaleNode);
-  ASSERT_TRUE(meta_.WaitJoins(3));
+  ASSERT_TRUE(meta_.WaitReports(3));
+  ASSERT_TRUE(meta_.WaitFencedAll());
+  const auto reports = meta_.reports();
+  ASSERT_EQ(reports.size(), 3u);
+  EXPECT_EQ(reports[0].records_size(), 2);
+  EXPECT_EQ(reports[1].records_size(), 1);
+  EXPECT_EQ(reports[1].records(0).generation(), 3u);
+  EXPECT_FALSE(reports[1].last());
+  EXPECT_TRUE(reports[2].last());
+  EXPECT_EQ(reports[2].records_size(), 0);
+  EXPECT_EQ(reports[2].incarnation(), 100u);
+  EXPECT_TRUE(meta_.join(1).keeps_memory());
+  EXPECT_EQ(body_.renewals(), 0);
+  EXPECT_EQ(body_.terms(), (std::vector<uint64_t>{1, 2}));
+  EXPECT_EQ(body_.first_sessions().back(), 1000u);
+}
+
+TEST_F(MetaAgentTest, ALostBatchMakesItJoinAgainAndReportFromTheStart) {
+  meta_.AnswerJoin({.want_catalog = true});
+  meta_.AnswerJoin({.want_catalog = true});
+  meta_.AnswerReport(Status::Ok());
+  meta_.AnswerReport(Status(Code::kConnectionLost));
+  StartJoined();
+  const auto reports = meta_.reports();
+  ASSERT_EQ(reports.size(), 5u);
+  EXPECT_EQ(reports[2].records(0).generation(), 1u);
+  EXPECT_TRUE(reports[4].last());
   EXPECT_EQ(meta_.join(1).incarnation(), 100u);
-  EXPECT_EQ(meta_.join(2).incarnation(), 101u);
-  EXPECT_EQ(body_.renewals(), 1);
+}
+
+TEST_F(MetaAgentTest, TheEndOfAReportIsSaidUntilItIsHeard) {
+  meta_.AnswerJoin({.want_catalog = true});
+  meta_.AnswerReport(Status::Ok());
+  meta_.AnswerReport(Status::Ok());
+  meta_.AnswerReport(Status(Code::kDeadline, "still taking it in"));
+  meta_.AnswerReport(Status(Code::kConnectionLost));
+  StartJoined();
+  const auto reports = meta_.reports();
+  ASSERT_EQ(reports.size(), 5u);
+  for (const int end : {2, 3, 4}) EXPECT_TRUE(reports[static_cast<size_t>(end)].last());
+  EXPECT_EQ(agent_.joins(), 1u);
+}
+
+TEST_F(MetaAgentTest, NothingIsCalledFencedBeforeEveryFenceOfAllIsThrough) {
+  body_.HoldFenceAll();
+  StartJoined();  // it serves readers meanwhile
+  EXPECT_FALSE(agent_.settled());
+  meta_.AnswerJoin({.want_catalog = true});
+  meta_.AnswerBeat(Code::kStaleNode);
+  body_.WaitFenceAlls(2);
+  body_.ReleaseFenceAll();  // of the first join: says nothing about the second
+  EXPECT_TRUE(meta_.WaitSyncs(meta_.syncs() + 3));
+  EXPECT_FALSE(meta_.FencedAll());
+  body_.ReleaseFenceAll();
+  EXPECT_TRUE(meta_.WaitFencedAll());
+}
+
+TEST_F(MetaAgentTest, AServiceOfAnOlderTermIsNotObeyed) {
+  agent_.GoOnFrom(7, 5);
+  meta_.AnswerJoin({.resumed = true, .term = 4});
+  meta_.AnswerJoin({.resumed = true, .term = 5});
+  meta_.SetSyncTerm(5);
+  StartJoined();
+  EXPECT_EQ(meta_.join(0).acked_seq(), 7u);
+  EXPECT_EQ(agent_.joins(), 1u);
+  EXPECT_TRUE(body_.first_sessions().empty()) << "the same service as before: its grants stand";
+  meta_.SetSyncTerm(4);
+  meta_.AnswerSync(Records({8}));
+  EXPECT_TRUE(meta_.WaitSyncs(meta_.syncs() + 4));
+  EXPECT_TRUE(body_.applied().empty());
+  meta_.SetSyncTerm(5);
+  meta_.AnswerSync(Records({8}));
+  EXPECT_TRUE(meta_.WaitAck(8));
+}
+
+TEST_F(MetaAgentTest, ANodeThatIsToComeBackDoesNotSayGoodbye) {
+  StartJoined();
+  agent_.Stop(Soon(), false);
+  EXPECT_TRUE(meta_.leaves().empty());
 }
 
 TEST_F(MetaAgentTest, AJoinThatIsRefusedAsStaleMakesANewNode) {
@@ -334,18 +513,6 @@ TEST_F(MetaAgentTest, AJoinThatIsRefusedAsStaleMakesANewNode) {
   StartJoined();
   EXPECT_EQ(meta_.join(1).incarnation(), 101u);
   EXPECT_EQ(body_.renewals(), 1);
-}
-
-TEST_F(MetaAgentTest, AJoinWithUnknownOutcomeIsNotBuiltOn) {
-  StartJoined();
-  // The second join may have been taken by a meta service that forgot the node and gave its space
-  // out again: that the third one is "resumed" then says nothing about the objects.
-  meta_.AnswerJoin({.status = Status(Code::kConnectionLost)});
-  meta_.AnswerJoin({.resumed = true});
-  meta_.AnswerBeat(Code::kStaleNode);
-  ASSERT_TRUE(meta_.WaitJoins(4));
-  EXPECT_EQ(meta_.join(2).incarnation(), 100u);
-  EXPECT_EQ(meta_.join(3).incarnation(), 101u);
 }
 
 TEST_F(MetaAgentTest, LostHeartbeatsChangeNothing) {

@@ -26,7 +26,8 @@ std::string Dump() {
   return KeyList::descriptor()->file()->DebugString() + "\n" + Empty::descriptor()->file()->DebugString() + "\n" +
          MethodLines(kOpenSession, kSessionHeartbeat, kCloseSession, kPutStart, kPutCommit, kPutAbort, kLookup, kUnpin,
                      kLookupPrefix, kExists, kStat, kRemove, kRemoveAll, kRemoveByPrefix, kList, kJoin, kNodeHeartbeat,
-                     kNodeLeave, kCatalogSync, kReportReplica, kDirectory, kClusterStatus);
+                     kNodeLeave, kCatalogSync, kReportReplica, kDirectory, kClusterStatus, kCatalogReport, kDrain,
+                     kScrub, kScrubStatus);
 }
 
 TEST(ProtoDescriptors, AreAsCheckedIn) {

@@ -35,6 +35,14 @@ struct ConstBuffer {
   size_t size = 0;
 };
 
+// What a client does about bytes that change in the pool's memory. A put takes the XXH3-64 of the
+// value from the caller's buffers, and the pool keeps it; kVerify also compares it with what a read
+// of a whole value has put into the caller's buffers, and reads another replica where they differ.
+// Ranged and short reads, views, and values that were put with kOff are not verified.
+enum class Integrity : uint8_t { kOff = 0, kPut = 1, kVerify = 2 };
+// "off", "put", "verify". Errors: kInvalidArgument.
+Result<Integrity> IntegrityFrom(std::string_view text);
+
 struct ClientOptions {
   // "tcp://host:port" of the meta service, several separated by commas, or "local://?dram=1GB": a
   // pool inside this process (link mmc_embedded for that).
@@ -51,6 +59,7 @@ struct ClientOptions {
   int copy_threads = 0;                // helpers for big same-host copies besides the caller
   int async_threads = 4;               // run the asynchronous calls; at most 64
   size_t async_queue = 4096;           // waiting asynchronous calls; more answer kQueueFull
+  Integrity integrity = Integrity::kPut;
 };
 
 struct PutOptions {
@@ -78,7 +87,8 @@ struct GetItem {
 };
 struct GetResult {
   Status status;  // kNotFound, kSizeMismatch (a whole read into other than size bytes), kOutOfRange
-                  // (offset >= size), kReplicasLost, kDeadline, ...
+                  // (offset >= size), kReplicasLost, kCorrupt (every replica is other than its
+                  // checksum says), kRecovering (still, at the deadline), kDeadline, ...
   uint64_t bytes = 0;  // read; 0 when status is not OK, and the buffers then hold anything
   uint64_t size = 0;   // of the whole value, when known
 };
@@ -92,6 +102,7 @@ struct ObjectInfo {
   Status status;
   uint64_t size = 0;
   uint64_t generation = 0;
+  uint64_t checksum = 0;  // 0: put without one
   std::chrono::milliseconds lease_left{0};
   uint32_t pins = 0;
   std::vector<ReplicaInfo> replicas;
@@ -103,13 +114,15 @@ struct ListPage {
 };
 struct NodeInfo {
   std::string name;
-  std::string state;  // "serving", "suspect", "dead", "leaving"
+  std::string state;  // "serving", "suspect", "dead", "leaving", "recovering", "draining",
+                      // "drained"
   std::string host_id;
   std::vector<std::string> endpoints;  // "tcp 127.0.0.1:7000"
   uint64_t capacity_bytes = 0;
   uint64_t used_bytes = 0;
   uint64_t objects = 0;
   uint64_t silent_ms = 0;
+  uint64_t drain_left_objects = 0, drain_left_bytes = 0;  // while draining; at 0 it is drained
 };
 struct ClusterStatus {
   std::string version;
@@ -118,16 +131,27 @@ struct ClusterStatus {
   uint64_t grants = 0, pins = 0, waiting_to_free_bytes = 0, lookups_hit = 0, lookups_missed = 0;
   uint64_t evicted_objects = 0, evicted_bytes = 0, puts = 0, gets = 0, removes = 0;
   uint32_t evict_threshold_high = 0, evict_threshold_low = 0;
+  bool recovering = false;        // the meta service has just started, nodes still report
+  uint64_t under_replicated = 0;  // objects with fewer replicas than asked for
+  uint64_t copies_in_flight = 0;
   std::vector<NodeInfo> nodes;
+};
+struct ScrubProgress {
+  uint32_t nodes = 0, nodes_done = 0;
+  uint64_t checked_objects = 0, checked_bytes = 0;
+  uint64_t skipped_objects = 0;  // stored without a checksum
+  uint64_t bad_replicas = 0;     // dropped
 };
 struct ClientStats {
   uint64_t put_bytes = 0, get_bytes = 0, shm_bytes = 0, tcp_bytes = 0;
   uint64_t failovers = 0, location_cache_hits = 0, expired_reads = 0;
+  uint64_t corrupt_reads = 0;  // replicas whose bytes were not those of their checksum
 };
 
 // A value in place: read-only bytes of the pool, pinned while this lives. Only same-host replicas
-// can be viewed. May be moved to and destroyed on any thread. One that outlives its client can
-// still be read, but is not pinned any more: the pool may reuse its bytes.
+// can be viewed. May be moved to and destroyed on any thread. One that outlives its client, or the
+// client's session (the meta service was started anew, or did not hear of the client for its
+// session's expiry), can still be read, but is not pinned any more: the pool may reuse its bytes.
 class View {
  public:
   View() = default;
@@ -182,6 +206,15 @@ class Client {
 
   virtual Result<ClusterStatus> Cluster() = 0;
   virtual ClientStats stats() const = 0;
+
+  // Nothing new is placed on the node, and what it holds is copied elsewhere; `cancel` ends that.
+  // How much is left is in Cluster(). kNotFound: no such node.
+  virtual Status Drain(std::string_view node, bool cancel) = 0;
+  // Nodes check what they hold against the stored checksums, in the background; bad replicas are
+  // dropped. `node` empty: all; `bytes_per_second` of each node, 0: no limit. Answers a number to
+  // ask ScrubStatus with.
+  virtual Result<uint64_t> Scrub(std::string_view node, uint64_t bytes_per_second) = 0;
+  virtual Result<ScrubProgress> ScrubStatus(uint64_t id) = 0;
 
   // The same without waiting. `done` runs exactly once on a thread of the library; items are
   // copied, buffers are not. Returns kQueueFull, without keeping `done`, when too many calls wait.

@@ -85,6 +85,10 @@ MMC_API void mmc_free(void* memory);
 
 typedef struct mmc_client mmc_client;
 
+/* PUT: values are stored with a checksum. VERIFY: and reads of whole values are checked against it;
+ * a bad replica is reported and another one read. See client.h. */
+enum { MMC_INTEGRITY_OFF = 0, MMC_INTEGRITY_PUT = 1, MMC_INTEGRITY_VERIFY = 2 };
+
 typedef struct mmc_client_options {
   size_t struct_size;
   const char* meta_url; /* "tcp://host:port", several separated by commas, or "local://?dram=1GB" */
@@ -99,6 +103,7 @@ typedef struct mmc_client_options {
   int copy_threads;    /* helpers for big same-host copies besides the caller */
   int async_threads;
   uint64_t async_queue; /* waiting asynchronous calls; more answer MMC_QUEUE_FULL */
+  int integrity;        /* MMC_INTEGRITY_...; PUT by default */
 } mmc_client_options;
 
 /* The defaults. `struct_size` is sizeof(mmc_client_options) of the caller. */
@@ -253,7 +258,7 @@ MMC_API void mmc_view_release(mmc_view* view);
 typedef struct mmc_client_stats {
   size_t struct_size;
   uint64_t put_bytes, get_bytes, shm_bytes, tcp_bytes, failovers, location_cache_hits,
-      expired_reads;
+      expired_reads, corrupt_reads;
 } mmc_client_stats;
 /* struct_size must be set by the caller; fields beyond it are left alone. */
 MMC_API mmc_code mmc_client_get_stats(mmc_client* client, mmc_client_stats* stats);

@@ -93,7 +93,8 @@ class PyMetaService final : public Service {
  private:
   Status StartHttp(const std::string& metrics_url) {
     view_ = std::make_unique<meta::http::RpcPoolView>(
-        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); });
+        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); },
+        [this] { return service_->recovering(); });
     router_ = std::make_unique<meta::http::Router>(
         *view_, meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
     meta::http::HttpOptions http;

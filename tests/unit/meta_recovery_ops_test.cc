@@ -1,0 +1,381 @@
+// A starting meta service over its in-process channel: what it says while nodes report, its members file, and commits
+// that wait for the owners' catalogs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "meta_service/background/members_file.h"
+#include "meta_service/meta_service.h"
+#include "proto/key_list.h"
+#include "proto/methods.h"
+#include "tests/unit/temp_dir.h"
+
+namespace mmc::meta {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr uint64_t kIncarnation = 41;
+
+class Service : public ::testing::Test {
+ protected:
+  void StartService(MetaOptions options, Clock* clock = nullptr) {
+    options.url.clear();
+    options.metrics_url.clear();
+    auto service = MetaService::Create(options, clock == nullptr ? clock_ : *clock);
+    ASSERT_TRUE(service.ok()) << service.status().ToString();
+    service_ = std::move(*service);
+    ASSERT_TRUE(service_->Start().ok());
+    channel_ = service_->InProcessChannel();
+    proto::OpenSessionReply opened;
+    ASSERT_TRUE(Call(proto::kOpenSession, {}, &opened).ok());
+    session_ = opened.session();
+  }
+  void StopService() {
+    channel_.reset();
+    if (service_ != nullptr) service_->Stop(Clock::Real().Now() + 2s);
+    service_.reset();
+  }
+  void TearDown() override { StopService(); }
+
+  template <typename Method>
+  Status Call(const Method& method, const typename Method::Request& request, typename Method::Reply* reply,
+              Duration within = 10s) {
+    return channel_->Call(method, request, reply, Clock::Real().Now() + within);
+  }
+  proto::JoinReply Join(const std::string& name, bool keeps_memory) {
+    proto::JoinRequest join;
+    join.set_name(name);
+    join.set_incarnation(kIncarnation);
+    join.set_host_id("host");
+    join.set_keeps_memory(keeps_memory);
+    auto* segment = join.add_segments();
+    segment->set_id(1);
+    segment->set_epoch(1);
+    segment->set_size(2_MiB);
+    proto::JoinReply reply;
+    const Status joined = Call(proto::kJoin, join, &reply);
+    EXPECT_TRUE(joined.ok()) << joined.ToString();
+    return reply;
+  }
+  static void AddRecord(proto::CatalogReportRequest* report, const std::string& key, uint64_t generation, uint64_t unit,
+                        uint64_t size) {
+    auto* record = report->add_records();
+    record->set_segment(1);
+    record->set_generation(generation);
+    record->set_key(key);
+    record->set_size(size);
+    record->add_extent_offset(unit * 4096);
+    record->add_extent_length(size);
+  }
+  proto::CatalogReportRequest Report(uint32_t node, bool last) {
+    proto::CatalogReportRequest report;
+    report.set_node(node);
+    report.set_incarnation(kIncarnation);
+    report.set_last(last);
+    return report;
+  }
+  // One poll that does not wait.
+  proto::CatalogSyncReply Poll(uint32_t node, uint64_t acked, bool fenced_all = false) {
+    proto::CatalogSyncRequest request;
+    request.set_node(node);
+    request.set_incarnation(kIncarnation);
+    request.set_acked_seq(acked);
+    request.set_fenced_all(fenced_all);
+    proto::CatalogSyncReply reply;
+    const Status polled = Call(proto::kCatalogSync, request, &reply);
+    EXPECT_TRUE(polled.ok()) << polled.ToString();
+    return reply;
+  }
+  template <typename Request>
+  static Request Keys(const std::vector<std::string>& keys) {
+    Request request;
+    for (const std::string& key : keys) proto::AppendKey(key, request.mutable_keys());
+    return request;
+  }
+  template <typename Method>
+  Code CodeOf(const Method& method, const std::vector<std::string>& keys) {
+    typename Method::Reply reply;
+    return Call(method, Keys<typename Method::Request>(keys), &reply).code();
+  }
+  proto::PutStartReply PutStart(const std::string& key) {
+    auto request = Keys<proto::PutStartRequest>({key});
+    request.set_session(session_);
+    request.add_sizes(100);
+    proto::PutStartReply reply;
+    const Status started = Call(proto::kPutStart, request, &reply);
+    EXPECT_TRUE(started.ok()) << started.ToString();
+    return reply;
+  }
+  Status Commit(const proto::PutStartReply& started, proto::PutCommitReply* reply, Duration within = 10s) {
+    proto::PutCommitRequest request;
+    request.set_session(session_);
+    *request.mutable_grant() = started.grant();
+    return Call(proto::kPutCommit, request, reply, within);
+  }
+  bool Recovering() {
+    proto::ClusterStatusReply reply;
+    EXPECT_TRUE(Call(proto::kClusterStatus, {}, &reply).ok());
+    return reply.recovering();
+  }
+  void EndRecovery(Duration window) {
+    clock_.Advance(window);
+    service_->RunBackgroundNow();
+    EXPECT_FALSE(service_->recovering());
+  }
+
+  ManualClock clock_;
+  std::unique_ptr<MetaService> service_;
+  std::shared_ptr<rpc::Channel> channel_;
+  uint64_t session_ = 0;
+};
+
+// ---- recovery ----------------------------------------------------------------------------------------------------
+
+TEST_F(Service, SaysThatItRecoversUntilItHas) {
+  MetaOptions options;
+  options.recovery = 3s;
+  StartService(options);
+  EXPECT_FALSE(service_->ready());
+  EXPECT_TRUE(Recovering());
+  const proto::JoinReply joined = Join("n", true);
+  EXPECT_TRUE(joined.want_catalog());
+  EXPECT_FALSE(joined.resumed());
+  EXPECT_GT(joined.term(), 1'000'000'000'000u);  // milliseconds since 1970
+
+  auto report = Report(joined.node(), false);
+  AddRecord(&report, "a", 10, 0, 5000);
+  proto::CatalogReportReply taken;
+  ASSERT_TRUE(Call(proto::kCatalogReport, report, &taken).ok());
+  EXPECT_EQ(taken.adopted(), 1u);
+  report = Report(joined.node(), true);
+  AddRecord(&report, "b", 11, 2, 100);
+  AddRecord(&report, "bad", 12, 600, 100);
+  ASSERT_TRUE(Call(proto::kCatalogReport, report, &taken).ok());
+  EXPECT_EQ(taken.adopted(), 2u);
+
+  EXPECT_EQ(CodeOf(proto::kExists, {"a", "b"}), Code::kOk);
+  EXPECT_EQ(CodeOf(proto::kExists, {"a", "c"}), Code::kRecovering);
+  EXPECT_EQ(CodeOf(proto::kExists, {"a", ""}), Code::kOk);  // no such key will ever be
+  EXPECT_EQ(CodeOf(proto::kLookupPrefix, {"a", "b"}), Code::kOk);
+  EXPECT_EQ(CodeOf(proto::kLookupPrefix, {"a", "c"}), Code::kRecovering);
+  EXPECT_EQ(CodeOf(proto::kRemove, {"a", "c"}), Code::kRecovering);
+  EXPECT_EQ(CodeOf(proto::kExists, {"a"}), Code::kOk);  // nothing of that call was done
+  EXPECT_EQ(CodeOf(proto::kRemove, {"a"}), Code::kOk);
+  proto::RemoveManyReply many;
+  EXPECT_EQ(Call(proto::kRemoveAll, {}, &many).code(), Code::kRecovering);
+  proto::RemoveByPrefixRequest prefix;
+  prefix.set_prefix("b");
+  EXPECT_EQ(Call(proto::kRemoveByPrefix, prefix, &many).code(), Code::kRecovering);
+  proto::ListReply listed;
+  EXPECT_EQ(Call(proto::kList, {}, &listed).code(), Code::kRecovering);
+  proto::LookupReply found;
+  ASSERT_TRUE(Call(proto::kLookup, Keys<proto::LookupRequest>({"b", "c", ""}), &found).ok());
+  EXPECT_THAT(found.status(), ElementsAre(static_cast<uint32_t>(Code::kOk), static_cast<uint32_t>(Code::kRecovering),
+                                          static_cast<uint32_t>(Code::kInvalidArgument)));
+  EXPECT_THAT(PutStart("c").status(), ElementsAre(static_cast<uint32_t>(Code::kRecovering)));
+
+  const std::string metrics = service_->metrics().Expose();
+  EXPECT_THAT(metrics, HasSubstr("mmc_meta_recovering 1"));
+  EXPECT_THAT(metrics, HasSubstr("mmc_meta_adopted_objects_total 2"));
+  EXPECT_THAT(metrics, HasSubstr("mmc_meta_recovery_conflicts_total{kind=\"bad_record\"} 1"));
+
+  EndRecovery(3s);
+  EXPECT_TRUE(service_->ready());
+  EXPECT_FALSE(Recovering());
+  EXPECT_EQ(CodeOf(proto::kExists, {"c"}), Code::kOk);
+  EXPECT_EQ(CodeOf(proto::kRemove, {"c"}), Code::kOk);
+  EXPECT_TRUE(Call(proto::kRemoveAll, {}, &many).ok());
+  EXPECT_EQ(many.removed(), 1u);
+}
+
+TEST_F(Service, RecordsAndFencesOfAReturnedNode) {
+  StartService({});
+  EXPECT_TRUE(service_->ready());  // nothing to recover in a pool that lives in one process
+  const uint32_t node = Join("n", true).node();
+  proto::DirectoryReply directory;
+  ASSERT_TRUE(Call(proto::kDirectory, {}, &directory).ok());
+  EXPECT_EQ(directory.nodes(0).state(), proto::NODE_RECOVERING);
+  auto report = Report(node, true);
+  AddRecord(&report, "bad", 12, 600, 100);
+  proto::CatalogReportReply taken;
+  ASSERT_TRUE(Call(proto::kCatalogReport, report, &taken).ok());
+  directory.Clear();
+  ASSERT_TRUE(Call(proto::kDirectory, {}, &directory).ok());
+  EXPECT_EQ(directory.nodes(0).state(), proto::NODE_SERVING);
+
+  const auto polled = Poll(node, 0);
+  ASSERT_EQ(polled.records_size(), 1);
+  EXPECT_EQ(polled.records(0).op(), proto::CATALOG_FORGET);
+  EXPECT_EQ(polled.records(0).generation(), 12u);
+  EXPECT_EQ(polled.term(), service_->term());
+  auto request = Keys<proto::PutStartRequest>({"k"});
+  request.set_session(session_);
+  request.add_sizes(100);
+  proto::PutStartReply started;
+  const Status refused = Call(proto::kPutStart, request, &started);
+  EXPECT_TRUE(!refused.ok() || started.grant(0) == 0) << "nothing is placed before the fence";
+  Poll(node, 1, true);
+  EXPECT_THAT(PutStart("k").status(), ElementsAre(0u));
+}
+
+TEST_F(Service, AReportOfAnUnknownNodeOrOfTooManyRecordsIsRefused) {
+  StartService({});
+  proto::CatalogReportReply taken;
+  EXPECT_EQ(Call(proto::kCatalogReport, Report(5, true), &taken).code(), Code::kStaleNode);
+  const uint32_t node = Join("n", false).node();
+  EXPECT_TRUE(Call(proto::kCatalogReport, Report(node, true), &taken).ok());  // nobody asked for it
+  auto report = Report(node, false);
+  for (int i = 0; i <= 1 << 16; ++i) report.add_records();
+  EXPECT_EQ(Call(proto::kCatalogReport, report, &taken).code(), Code::kTooLarge);
+}
+
+// ---- the members file --------------------------------------------------------------------------------------------
+
+TEST(MetaMembersFile, KeepsNamesOfAnyBytes) {
+  const test::TempDir dir;
+  const std::string path = dir.File("members");
+  EXPECT_FALSE(MembersFile::Load(path)->has_value());
+  const MembersFile written{77, {"plain-1", "with space\n%41", std::string("\0\xFF", 2)}};
+  ASSERT_TRUE(written.Store(path).ok());
+  const auto read = MembersFile::Load(path);
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_EQ((*read)->term, 77u);
+  EXPECT_EQ((*read)->names, written.names);
+}
+
+TEST(MetaMembersFile, WhatIsNotWholeIsRefused) {
+  const test::TempDir dir;
+  const std::string path = dir.File("members");
+  for (const char* text : {"", "mmc-members 2\nend 0\n", "mmc-members 1\nterm 5\nnode a\n",
+                           "mmc-members 1\nnode a\nend 2\n",
+                           "mmc-members 1\nterm x\nend 0\n", "mmc-members 1\nnode a%4\nend 1\n",
+                           "mmc-members 1\nnode a%zz\nend 1\n", "mmc-members 1\nwhat 1\nend 0\n"}) {
+    std::ofstream(path) << text;
+    const auto read = MembersFile::Load(path);
+    EXPECT_EQ(read.code(), Code::kMalformed) << text;
+    EXPECT_THAT(read.status().message(), HasSubstr(path));
+  }
+}
+
+TEST_F(Service, WithAMembersFileItWaitsNoLongerThanForThem) {
+  const test::TempDir dir;
+  MetaOptions options;
+  options.recovery = 3s;
+  options.state_path = dir.path();
+  StartService(options);
+  const uint64_t first_term = service_->term();
+  EXPECT_TRUE(service_->recovering());  // a first start knows nobody, so it waits
+  Join("a", false);
+  Join("b", false);
+  EndRecovery(3s);
+  service_->RunBackgroundNow();
+  StopService();
+
+  StartService(options);
+  EXPECT_GT(service_->term(), first_term);
+  service_->RunBackgroundNow();
+  EXPECT_TRUE(service_->recovering());
+  Join("a", false);
+  service_->RunBackgroundNow();
+  EXPECT_TRUE(service_->recovering());
+  const uint32_t node = Join("b", true).node();
+  service_->RunBackgroundNow();
+  EXPECT_TRUE(service_->recovering());
+  proto::CatalogReportReply taken;
+  ASSERT_TRUE(Call(proto::kCatalogReport, Report(node, true), &taken).ok());
+  EXPECT_FALSE(service_->recovering());
+}
+
+TEST_F(Service, ATermIsAboveTheOneOfTheFileWhateverTheClockSays) {
+  const test::TempDir dir;
+  ASSERT_TRUE((MembersFile{uint64_t{1} << 60, {}}).Store(dir.File("members")).ok());
+  MetaOptions options;
+  options.state_path = dir.path();
+  StartService(options);
+  EXPECT_EQ(service_->term(), (uint64_t{1} << 60) + 1);
+}
+
+TEST(MetaServiceMembers, ABrokenMembersFileStopsTheStart) {
+  const test::TempDir dir;
+  std::ofstream(dir.File("members")) << "what?";
+  MetaOptions options;
+  options.url.clear();
+  options.state_path = dir.path();
+  EXPECT_EQ(MetaService::Create(options).code(), Code::kMalformed);
+}
+
+// ---- durable commits ---------------------------------------------------------------------------------------------
+
+class Durable : public Service {
+ protected:
+  void SetUp() override {
+    MetaOptions options;
+    options.commit_durable = true;
+    StartService(options, &Clock::Real());
+    node_ = Join("n", false).node();
+  }
+  std::future<Status> CommitLater(const proto::PutStartReply& started, Duration within) {
+    return std::async(std::launch::async, [this, started, within] { return Commit(started, &reply_, within); });
+  }
+  // The ADD that the commit has queued, by a poll that waits for it.
+  uint64_t TakeAdd() {
+    proto::CatalogSyncRequest request;
+    request.set_node(node_);
+    request.set_incarnation(kIncarnation);
+    request.set_wait_ms(10'000);
+    proto::CatalogSyncReply reply;
+    EXPECT_TRUE(Call(proto::kCatalogSync, request, &reply, 30s).ok());
+    EXPECT_EQ(reply.records_size(), 1);
+    return reply.records_size() == 1 ? reply.records(0).seq() : 0;
+  }
+
+  uint32_t node_ = 0;
+  proto::PutCommitReply reply_;
+};
+
+TEST_F(Durable, ACommitIsAnsweredWhenTheCatalogHasIt) {
+  auto committed = CommitLater(PutStart("k"), 30s);
+  const uint64_t seq = TakeAdd();
+  EXPECT_EQ(CodeOf(proto::kExists, {"k"}), Code::kOk);
+  EXPECT_NE(committed.wait_for(0s), std::future_status::ready);  // taken, not applied
+  Poll(node_, seq);
+  EXPECT_TRUE(committed.get().ok());
+  EXPECT_THAT(reply_.status(), ElementsAre(0u));
+}
+
+TEST_F(Durable, WithoutTheAcknowledgementTheOutcomeIsUnknownInTime) {
+  const Status committed = Commit(PutStart("k"), &reply_, 300ms);
+  EXPECT_EQ(committed.code(), Code::kDeadline);
+  proto::StatReply stat;
+  ASSERT_TRUE(Call(proto::kStat, Keys<proto::StatRequest>({"k"}), &stat).ok());
+  EXPECT_EQ(stat.status(0), 0u);  // that is how one asks
+}
+
+TEST_F(Durable, ANodeThatLeavesIsNotWaitedFor) {
+  auto committed = CommitLater(PutStart("k"), 30s);
+  TakeAdd();
+  proto::NodeLeaveRequest leave;
+  leave.set_node(node_);
+  leave.set_incarnation(kIncarnation);
+  proto::Empty empty;
+  ASSERT_TRUE(Call(proto::kNodeLeave, leave, &empty).ok());
+  EXPECT_TRUE(committed.get().ok());
+}
+
+TEST_F(Durable, LostGrantsAreAnsweredAtOnce) {
+  proto::PutStartReply none;
+  none.add_grant(12345);
+  ASSERT_TRUE(Commit(none, &reply_).ok());
+  EXPECT_THAT(reply_.status(), ElementsAre(static_cast<uint32_t>(Code::kGrantLost)));
+}
+
+}  // namespace
+}  // namespace mmc::meta
