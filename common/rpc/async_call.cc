@@ -46,8 +46,8 @@ asio::awaitable<void> CallSink::RunCall(std::shared_ptr<AsyncCall> call) {
 void CallSink::Start(const std::shared_ptr<AsyncCall>& call) {
   calls_.push_back(*call);
   core_.calls.Enter();
-  // co_spawn keeps state of its own in the call's signal until the very end, after RunCall's frame is gone: the completion
-  // handler is what keeps the call that long.
+  // co_spawn keeps state of its own in the call's signal until the very end, after RunCall's frame is gone: the
+  // completion handler is what keeps the call that long.
   asio::co_spawn(io_, RunCall(call),
                  asio::bind_cancellation_slot(call->cancel.slot(), [call](const std::exception_ptr&) {}));
   if (call->finished) return;
