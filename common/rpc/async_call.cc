@@ -4,7 +4,6 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
 #include <vector>
@@ -47,7 +46,10 @@ asio::awaitable<void> CallSink::RunCall(std::shared_ptr<AsyncCall> call) {
 void CallSink::Start(const std::shared_ptr<AsyncCall>& call) {
   calls_.push_back(*call);
   core_.calls.Enter();
-  asio::co_spawn(io_, RunCall(call), asio::bind_cancellation_slot(call->cancel.slot(), asio::detached));
+  // co_spawn keeps state of its own in the call's signal until the very end, after RunCall's frame is gone: the
+  // completion handler is what keeps the call that long.
+  asio::co_spawn(io_, RunCall(call),
+                 asio::bind_cancellation_slot(call->cancel.slot(), [call](const std::exception_ptr&) {}));
   if (call->finished) return;
   call->timer.expires_at(call->context.deadline);
   call->timer.async_wait([call](const boost::system::error_code& error) {
