@@ -85,6 +85,8 @@ class MetaOps : public ::testing::Test {
     options.url.clear();
     options.metrics_url.clear();
     options.session_expiry = 600ms;
+    options.evict_threshold_high = 100;  // a full pool stays full until a put wants room
+    options.evict_threshold_low = 99;
     auto service = MetaService::Create(options);
     ASSERT_TRUE(service.ok()) << service.status().ToString();
     service_ = std::move(*service);
@@ -382,7 +384,7 @@ TEST_F(MetaOps, NodesSessionsAndStatus) {
   EXPECT_EQ(status.objects(), 1u);
   EXPECT_EQ(status.capacity_bytes(), 64_MiB);
   EXPECT_EQ(status.sessions(), 1u);
-  EXPECT_EQ(status.evict_threshold_high(), 90u);
+  EXPECT_EQ(status.evict_threshold_high(), 100u);
   EXPECT_FALSE(status.version().empty());
   const std::string text = service_->metrics().Expose();
   for (const char* name : {"mmc_meta_objects", "mmc_meta_hits_total", "mmc_meta_misses_total", "mmc_meta_sessions",
