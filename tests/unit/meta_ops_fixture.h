@@ -90,6 +90,8 @@ class MetaOps : public ::testing::Test {
     options.url.clear();
     options.metrics_url.clear();
     options.session_expiry = 600ms;
+    options.evict_threshold_high = 100;  // a full pool stays full until a put wants room
+    options.evict_threshold_low = 99;
     auto service = MetaService::Create(options);
     ASSERT_TRUE(service.ok()) << service.status().ToString();
     service_ = std::move(*service);

@@ -233,7 +233,7 @@ TEST_F(MetaOps, NodesSessionsAndStatus) {
   EXPECT_EQ(status.objects(), 1u);
   EXPECT_EQ(status.capacity_bytes(), 64_MiB);
   EXPECT_EQ(status.sessions(), 1u);
-  EXPECT_EQ(status.evict_threshold_high(), 90u);
+  EXPECT_EQ(status.evict_threshold_high(), 100u);
   EXPECT_FALSE(status.version().empty());
   const std::string text = service_->metrics().Expose();
   for (const char* name :
