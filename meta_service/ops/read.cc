@@ -89,6 +89,9 @@ Status Exists(OpEnv& env, const proto::ExistsRequest& request, proto::ExistsRepl
 }
 
 Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* reply) {
+  // A writer whose commit was cut off by the stop asks here. What is in the tables may not be in a
+  // catalog yet, and then the next meta service will not have it: that one has to answer.
+  if (env.waiters.closed()) return Status(Code::kShuttingDown, "the meta service stops");
   MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
   Scratch& scratch = ScratchOf(keys.size());
   env.state.Stat(keys, scratch.rows, &scratch.views, env.clock.Now());
