@@ -410,7 +410,10 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
     for (const uint64_t session : core_->fenced) request.add_fenced_sessions(session);
-    request.set_fenced_all(core_->fence_alls == core_->fenced_all);
+    // Said until it was heard, not for ever: a poll that is on its way while a new meta service starts must
+    // not tell that one what was true for the one before.
+    request.set_fenced_all(core_->fence_alls == core_->fenced_all &&
+                           core_->announced != core_->fenced_all);
     fenced_all = core_->fenced_all;
   }
   body_.TellWork(&request);
