@@ -27,6 +27,16 @@ if(MMC_BUILD_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)  # the libraries report coverage to the fuzz targets
 endif()
 
+# Every program and library: addresses are random, what the loader has resolved cannot be written, no data runs. Release
+# builds also check returns and the sizes of buffers. tests/unit/hardening_test.py looks at the result.
+if(NOT MMC_SANITIZE)
+  add_link_options(-Wl,-z,relro,-z,now -Wl,-z,noexecstack)
+  add_link_options($<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:-pie>)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+    add_compile_options(-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+  endif()
+endif()
+
 # What scripts/test builds per preset, so that no preset builds more than it runs.
 set(MMC_FUZZ_SECONDS 10 CACHE STRING "How long each fuzz target runs as a test, in seconds")
 foreach(group mmc_programs mmc_unit_tests mmc_contract_tests mmc_fuzz_targets)

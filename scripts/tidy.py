@@ -60,7 +60,7 @@ class Tree:
             if path.is_dir() and not path.is_symlink():
                 if path.name not in SKIPPED_DIRS:
                     self._read(path)
-            elif path.is_file():
+            elif path.is_file() and path.name not in SKIPPED_DIRS:  # .git is a file in a second working tree
                 try:
                     self.files[path.relative_to(self.root).as_posix()] = path.read_text(encoding="utf-8")
                 except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Goal: scripts/make_certs makes what docs/security.md promises. Method: `openssl` judges the files. Usage: ... SCRIPT"""
+"""Goal: scripts/make_certs makes what its help promises. Method: `openssl` judges. Usage: make_certs_test.py SCRIPT"""
 import stat
 import subprocess
 import sys
