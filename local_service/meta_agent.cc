@@ -259,8 +259,10 @@ void MetaAgent::Become(const proto::JoinRequest& request, const proto::JoinReply
   MutexLock lock(core_->mutex);
   core_->joined = true;
   core_->report_due = reply.want_catalog();
-  core_->member = {
-      .node = reply.node(), .incarnation = request.incarnation(), .serial = ++core_->serial};
+  core_->member = {.node = reply.node(),
+                   .incarnation = request.incarnation(),
+                   .serial = ++core_->serial,
+                   .term = reply.term()};
   core_->term = std::max(core_->term, reply.term());
   core_->heartbeat =
       std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
@@ -405,13 +407,15 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
   request.set_node(member.node);
   request.set_incarnation(member.incarnation);
   request.set_wait_ms(static_cast<uint64_t>(wait.count()));
+  request.set_term(member.term);
   uint64_t fenced_all;
+  bool newer = false;
   {
     MutexLock lock(core_->mutex);
+    // What is fenced by now may be so for another membership.
+    if (!core_->joined || core_->serial != member.serial) return Status::Ok();
     request.set_acked_seq(core_->applied);
     for (const uint64_t session : core_->fenced) request.add_fenced_sessions(session);
-    // Said until it was heard, not for ever: a poll that is on its way while a new meta service starts must
-    // not tell that one what was true for the one before.
     request.set_fenced_all(core_->fence_alls == core_->fenced_all &&
                            core_->announced != core_->fenced_all);
     fenced_all = core_->fenced_all;
@@ -428,6 +432,15 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
       return Status(Code::kNotLeader, "records of term " + std::to_string(reply.term()) +
                                           " refused; the term is " + std::to_string(core_->term));
     }
+    newer = reply.term() > member.term;
+  }
+  if (newer) {
+    Lose(member.serial, "a meta service of term " + std::to_string(reply.term()) + " answers", false);
+    return Status::Ok();
+  }
+  {
+    MutexLock lock(core_->mutex);
+    if (!core_->joined || core_->serial != member.serial) return Status::Ok();
     core_->polled = member.serial;
     body_.TakeWork(request, reply);  // under the lock: not after a fence of all for another term
     if (request.fenced_all()) core_->announced = std::max(core_->announced, fenced_all);

@@ -10,7 +10,7 @@
 //   beat     every heartbeat_ms of the join's answer; a lost connection changes nothing, the next
 //            beat goes on
 //   catalog  records are applied in order and acknowledged by the next poll; those of an older term
-//            are refused
+//            are refused, an answer of a newer one makes the node join again
 //   fence    the body is asked once per session; the poll after its answer reports it. A join under
 //            a new term, or one that asks for the catalog, fences all connections there are: until
 //            that is done the polls say that it is not
@@ -116,6 +116,7 @@ class MetaAgent {
     uint32_t node = 0;
     uint64_t incarnation = 0;
     uint64_t serial = 0;
+    uint64_t term = 0;
   };
 
   template <typename Method, typename Request, typename Reply>

@@ -38,6 +38,8 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
   const TimePoint until = std::min(WaitLimit(env, context),
                                    env.clock.Now() + std::chrono::milliseconds(std::min<uint64_t>(
                                                          request.wait_ms(), kMaxWaitMs)));
+  // A poll that was on its way while this service started speaks of a fence for the one before it.
+  const bool fenced_all = request.fenced_all() && request.term() == env.term;
   CatalogBatch batch;
   bool took = false;
   for (;;) {
@@ -47,7 +49,7 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
     Status polled = env.state.CatalogSync(
         request.node(), request.incarnation(), request.acked_seq(),
         {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())},
-        kMaxEntries, &batch, now, request.fenced_all());
+        kMaxEntries, &batch, now, fenced_all);
     if (!polled.ok()) co_return polled;
     if (!std::exchange(took, true)) {  // this incarnation is the one that was asked
       if (Status results = TakeResults(env, request); !results.ok()) co_return results;

@@ -104,6 +104,15 @@ class ScriptedMeta {
     MutexLock lock(mutex_);
     return fenced_all_;
   }
+  // The terms of the polls that have said so.
+  std::set<uint64_t> FencedTerms() {
+    MutexLock lock(mutex_);
+    std::set<uint64_t> terms;
+    for (const auto& sync : syncs_) {
+      if (sync.fenced_all()) terms.insert(sync.term());
+    }
+    return terms;
+  }
   bool WaitFencedAll() {
     return Wait([&] { return fenced_all_; });
   }
@@ -424,9 +433,8 @@ TEST_F(MetaAgentTest, AResumedNodeKeepsItsObjects) {
 
 TEST_F(MetaAgentTest, ANodeThatWasForgottenReportsWhatItHolds) {
   StartJoined();
-  meta_.SetSyncTerm(2);
   meta_.AnswerJoin({.want_catalog = true, .term = 2});
-  meta_.AnswerBeat(Code::kStaleNode);
+  meta_.SetSyncTerm(2);  // a newer one answers: it joins there
   ASSERT_TRUE(meta_.WaitReports(3));
   ASSERT_TRUE(meta_.WaitFencedAll());
   const auto reports = meta_.reports();
@@ -442,6 +450,20 @@ TEST_F(MetaAgentTest, ANodeThatWasForgottenReportsWhatItHolds) {
   EXPECT_EQ(body_.renewals(), 0);
   EXPECT_EQ(body_.terms(), (std::vector<uint64_t>{1, 2}));
   EXPECT_EQ(body_.first_sessions().back(), 1000u);
+}
+
+TEST_F(MetaAgentTest, APollThatSaysThatAllIsFencedNamesTheTermItIsTrueFor) {
+  StartJoined();
+  ASSERT_TRUE(meta_.WaitFencedAll());
+  body_.HoldFenceAll();
+  meta_.AnswerJoin({.resumed = true, .term = 2});
+  meta_.SetSyncTerm(2);
+  body_.WaitFenceAlls(2);
+  ASSERT_TRUE(meta_.WaitSyncs(meta_.syncs() + 3));
+  body_.ReleaseFenceAll();
+  ASSERT_TRUE(meta_.WaitFencedAll());
+  EXPECT_EQ(meta_.FencedTerms(), (std::set<uint64_t>{1, 2}));
+  EXPECT_EQ(agent_.joins(), 2u);
 }
 
 TEST_F(MetaAgentTest, ALostBatchMakesItJoinAgainAndReportFromTheStart) {

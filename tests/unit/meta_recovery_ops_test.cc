@@ -84,11 +84,15 @@ class Service : public ::testing::Test {
   }
   // One poll that does not wait.
   proto::CatalogSyncReply Poll(uint32_t node, uint64_t acked, bool fenced_all = false) {
+    return PollOfTerm(service_->term(), node, acked, fenced_all);
+  }
+  proto::CatalogSyncReply PollOfTerm(uint64_t term, uint32_t node, uint64_t acked, bool fenced_all) {
     proto::CatalogSyncRequest request;
     request.set_node(node);
     request.set_incarnation(kIncarnation);
     request.set_acked_seq(acked);
     request.set_fenced_all(fenced_all);
+    request.set_term(term);
     proto::CatalogSyncReply reply;
     const Status polled = Call(proto::kCatalogSync, request, &reply);
     EXPECT_TRUE(polled.ok()) << polled.ToString();
@@ -222,6 +226,9 @@ TEST_F(Service, RecordsAndFencesOfAReturnedNode) {
   proto::PutStartReply started;
   const Status refused = Call(proto::kPutStart, request, &started);
   EXPECT_TRUE(!refused.ok() || started.grant(0) == 0) << "nothing is placed before the fence";
+  PollOfTerm(service_->term() - 1, node, 1, true);
+  const Status still = Call(proto::kPutStart, request, &started);
+  EXPECT_TRUE(!still.ok() || started.grant(0) == 0) << "what was fenced for the service before says nothing";
   Poll(node, 1, true);
   EXPECT_THAT(PutStart("k").status(), ElementsAre(0u));
 }
