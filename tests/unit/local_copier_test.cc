@@ -189,7 +189,7 @@ TEST_F(CopierTest, TheSameCommandRunsOnceUntilItsResultIsTaken) {
 TEST_F(CopierTest, AnAbandonedCopierHasNothingToSay) {
   source_.Fill(6);
   Copier copier(destination_.regions, {.host_id = "here"}, Ready());
-  for (uint64_t id = 1; id <= 50; ++id) copier.Submit(Command(id, {{0, 400'000}}, {{id * 4096, 400'000}}));
+  for (uint64_t id = 1; id <= 50; ++id) copier.Submit(Command(id, {{0, 20'000}}, {{id * 20'480, 20'000}}));
   bool quiet = false;
   copier.Abandon([&] {
     MutexLock lock(mutex_);
