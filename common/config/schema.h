@@ -50,6 +50,7 @@ class Values {
   uint64_t GetBytes(std::string_view name) const;
   const std::string& GetString(std::string_view name) const;  // kUrl, kEnum (lower case), kString
   bool IsSet(std::string_view name) const;                    // by file or override, not by default
+  bool Has(std::string_view name) const { return values_.find(name) != values_.end(); }  // the schema knows it
   const std::vector<Warning>& warnings() const { return warnings_; }
 
  private:
