@@ -85,6 +85,16 @@ Status CheckCall(const mmc_client* client, const mmc_key* keys, size_t count, co
   return Status::Ok();
 }
 
+mmc_code ExistsOf(mmc_client* client, const mmc_key* keys, size_t key_count,
+                  const mmc::ExistsOptions& options, uint8_t* present, char** error) {
+  const Status status = CheckCall(client, keys, key_count, present, "present");
+  if (!status.ok()) return Fail(status, error);
+  const auto there = client->client->Exists(KeysOf(keys, key_count), options);
+  if (!there.ok()) return Fail(there.status(), error);
+  std::copy(there->begin(), there->end(), present);
+  return Ok(error);
+}
+
 mmc_code CodesOfPut(const std::vector<Status>& statuses, mmc_code* codes, char** error) {
   const Status* first = nullptr;
   for (size_t i = 0; i < statuses.size(); ++i) {
@@ -303,13 +313,15 @@ mmc_code mmc_get_batch_async(mmc_client* client, const mmc_key* keys, size_t key
 
 mmc_code mmc_exists_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
                           uint8_t* present, char** error) {
+  return Guard(
+      error, [&] { return ExistsOf(client, keys, key_count, {}, present, error); });
+}
+
+mmc_code mmc_exists_lease_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                                uint64_t lease_ms, uint8_t* present, char** error) {
   return Guard(error, [&] {
-    const Status status = CheckCall(client, keys, key_count, present, "present");
-    if (!status.ok()) return Fail(status, error);
-    const auto there = client->client->Exists(KeysOf(keys, key_count));
-    if (!there.ok()) return Fail(there.status(), error);
-    std::copy(there->begin(), there->end(), present);
-    return Ok(error);
+    const mmc::ExistsOptions options{.lease = std::chrono::milliseconds(lease_ms)};
+    return ExistsOf(client, keys, key_count, options, present, error);
   });
 }
 

@@ -23,7 +23,8 @@ class ClientImpl final : public Client {
   std::vector<Result<std::string>> Get(std::span<const std::string_view> keys,
                                        const GetOptions& options) override;
 
-  Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys) override;
+  Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys,
+                                      const ExistsOptions& options) override;
   Result<uint32_t> Prefix(std::span<const std::string_view> keys) override;
   Result<std::vector<ObjectInfo>> Stat(std::span<const std::string_view> keys) override;
   Result<std::vector<Status>> Remove(std::span<const std::string_view> keys) override;

@@ -103,14 +103,19 @@ ReplicaInfo ReplicaInfoOf(const client::Location& location, const client::Replic
 
 }  // namespace
 
-Result<std::vector<uint8_t>> ClientImpl::Exists(std::span<const std::string_view> keys) {
+Result<std::vector<uint8_t>> ClientImpl::Exists(std::span<const std::string_view> keys,
+                                                const ExistsOptions& options) {
   std::vector<uint8_t> present(keys.size());
   if (keys.empty()) return present;
   proto::ExistsRequest request;
   MMC_RETURN_IF_ERROR(EncodeAll(keys, request.mutable_keys()));
+  if (options.lease.has_value()) {
+    request.set_lease(true);
+    request.set_lease_ms(static_cast<uint64_t>(std::max<int64_t>(0, options.lease->count())));
+  }
   proto::ExistsReply reply;
   MMC_RETURN_IF_ERROR(
-      core_->session->Call(proto::kExists, request, &reply, core_->DeadlineFor({})));
+      core_->session->Call(proto::kExists, request, &reply, core_->DeadlineFor(options.timeout)));
   if (reply.present().size() != keys.size()) {
     return Status(Code::kMalformed, "reply to Exists: not one answer per key");
   }

@@ -84,7 +84,12 @@ Status Exists(OpEnv& env, const proto::ExistsRequest& request, proto::ExistsRepl
   if (env.state.recovering() && MissesAny(env, keys)) return StillRecovering();
   std::string* present = reply->mutable_present();
   present->resize(keys.size());
-  env.state.Exists(keys, reinterpret_cast<uint8_t*>(present->data()));
+  auto* answers = reinterpret_cast<uint8_t*>(present->data());
+  if (!request.lease()) {
+    env.state.Exists(keys, answers);
+  } else {
+    env.state.ExistsLeased(keys, Millis(request.lease_ms()), answers, env.clock.Now());
+  }
   return Status::Ok();
 }
 

@@ -110,6 +110,9 @@ class MetaState {
   Duration LeaseFor(Duration asked) const;
   uint32_t LookupPrefix(std::span<const std::string_view> keys);
   void Exists(std::span<const std::string_view> keys, uint8_t* present);
+  // What is there is leased as by a Lookup, and counts as used: the first key as the last one used.
+  void ExistsLeased(std::span<const std::string_view> keys, Duration lease, uint8_t* present,
+                    TimePoint now);
   void Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views,
             TimePoint now);
   // Row codes: kOk, kNotFound (this session holds no such pin).
@@ -201,6 +204,9 @@ class MetaState {
     std::atomic<uint64_t> conflicts[kConflictKinds] = {};
   };
 
+  // Of Exists and ExistsLeased; lease_until 0: no lease.
+  void LookForKeys(std::span<const std::string_view> keys, bool use, int64_t lease_until,
+                   uint8_t* present);
   Shard& ShardOf(uint64_t hash) { return shards_[hash % kShards]; }
   void Tell(const Effects& effects);
 

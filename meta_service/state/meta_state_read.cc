@@ -143,8 +143,17 @@ uint32_t MetaState::LookupPrefix(std::span<const std::string_view> keys) {
 }
 
 void MetaState::Exists(std::span<const std::string_view> keys, uint8_t* present) {
+  LookForKeys(keys, options_.exists_counts_as_use, 0, present);
+}
+
+void MetaState::ExistsLeased(std::span<const std::string_view> keys, Duration lease,
+                             uint8_t* present, TimePoint now) {
+  LookForKeys(keys, true, (now + LeaseFor(lease)).time_since_epoch().count(), present);
+}
+
+void MetaState::LookForKeys(std::span<const std::string_view> keys, bool use, int64_t lease_until,
+                            uint8_t* present) {
   const std::vector<uint64_t>& hashes = HashesOf(keys);
-  const bool use = options_.exists_counts_as_use;
   const uint64_t stamp = use ? next_stamp_.fetch_add(keys.size(), std::memory_order_relaxed) : 0;
   for (size_t end = keys.size(); end > 0; end -= std::min(end, kGroup)) {
     const size_t begin = end - std::min(end, kGroup);
@@ -155,6 +164,7 @@ void MetaState::Exists(std::span<const std::string_view> keys, uint8_t* present)
       Object* object = shard.table.Find(hashes[i], keys[i]);
       present[i] = object != nullptr && !object->writing;
       if (!use || present[i] == 0) continue;
+      object->lease_until = std::max(object->lease_until, lease_until);
       object->stamp = stamp + (keys.size() - 1 - i);
       shard.policy->Touch(object);
     }

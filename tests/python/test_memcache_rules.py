@@ -220,6 +220,21 @@ def test_r17_another_split_of_the_same_size(store, key, split):
     assert out.bytes() == block.bytes()
 
 
+def test_r18_a_value_into_room_of_another_size_is_an_error(store, key):
+    assert store.put(key, b"x" * 1000) == 0
+    larger, smaller = Block([1001]), Block([999])
+    assert store.batch_get_into([key, key], [larger.pointers[0], smaller.pointers[0]], [1001, 999]) == [-1, -1]
+
+
+def test_r19_exist_leases(key):
+    with pymmc.MetaService("tcp://127.0.0.1:0") as service, opened(local_config(service.url, dram="32MB")) as made:
+        assert made.put_batch([f"{key}/hit", f"{key}/not asked for"], [bytes(1 << 20)] * 2) == 0
+        assert made.batch_is_exist([f"{key}/hit", f"{key}/missing"]) == [1, 0]
+        with pymmc.Client(service.url) as client:
+            leased, other = client.stat([f"{key}/hit", f"{key}/not asked for"])
+        assert leased.lease_left > 0 and other.lease_left == 0 and leased.pins == 0
+
+
 def test_r22_close_as_often_as_one_likes(meta):
     made = memcache_hybrid.DistributedObjectStore()
     assert made.close() == 0

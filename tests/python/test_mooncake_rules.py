@@ -216,7 +216,8 @@ def test_r12_forms_of_setup(master):
     forms = [(values, {}), ((*values, None), {}), ((*values, object()), {"enable_ssd_offload": False}),
              ((), dict(zip(names, values))), ((), {**dict(zip(names, values)), "engine": None, "tenant_id": "default"}),
              (({"local_hostname": "127.0.0.1", "metadata_server": "x", "global_segment_size": "4 MB",
-                "local_buffer_size": "0", "master_server_addr": master.address},), {})]
+                "local_buffer_size": "0", "master_server_addr": master.address},), {}),
+             (({"local_hostname": "127.0.0.1", "metadata_server": "x", "master_server_address": master.address},), {})]
     for args, kwargs in forms:
         made = MooncakeDistributedStore()
         assert made.setup(*args, **kwargs) == 0, (args, kwargs)

@@ -151,3 +151,13 @@ def test_two_loops_share_a_client(local):
     for thread in threads:
         thread.join()
     assert answers == {n: [f"{n}{i}".encode() for i in range(50)] for n in ("a", "b", "c")}
+
+
+def test_exists_with_a_lease(key):
+    async def run():
+        async with pymmc.AsyncClient("local://?dram=64MB") as client:
+            assert all(await client.put({key: b"value"}))
+            assert await client.exists([key, "absent"], lease=60) == [True, False]
+            assert (await client.stat([key]))[0].lease_left > 30
+
+    asyncio.run(run())

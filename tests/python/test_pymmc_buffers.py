@@ -1,4 +1,7 @@
 """What can be a piece of a value, and what is refused with words that help."""
+import ctypes
+import mmap
+
 import numpy as np
 import pytest
 
@@ -146,3 +149,57 @@ def test_a_list_that_changes_while_it_is_read(local):
     pieces.extend([Shrinking(array), Tensor(array), Tensor(array)])
     assert local.put_one("c", pieces)
     assert local.get_one("c") == array.tobytes()
+
+
+def unmapped(size):
+    """An address range where nothing is: it was mapped a moment ago."""
+    made = mmap.mmap(-1, size + mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(made))
+    made.close()
+    return address
+
+
+def mapped_before_a_hole():
+    """(address of the last page before a hole, what keeps it)."""
+    page = mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    made = mmap.mmap(-1, 2 * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(made))
+    assert libc.mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), 0) == 0
+    return address, made
+
+
+def test_addresses_where_nothing_is(client, key):
+    good = np.arange(1000, dtype=np.uint8)
+    nothing = unmapped(1 << 20)
+    at, keep = mapped_before_a_hole()
+    bad = [[16], [(1 << 64) - 8], [nothing], [at + mmap.PAGESIZE - 10], [good.ctypes.data, 4096]]
+    sizes = [[8], [64], [1 << 20], [20], [10, 10]]
+    keys = [f"{key}/{n}" for n in range(len(bad))]
+    codes = client.put_ptrs([key, *keys], [[good.ctypes.data], *bad], [[1000], *sizes])
+    assert codes == [Code.OK] + [Code.INVALID_ARGUMENT] * len(bad)
+    assert client.exists([key, *keys]) == [True] + [False] * len(bad)
+    codes, _ = client.get_ptrs([key] * len(bad), bad, sizes, True)
+    assert codes == [Code.INVALID_ARGUMENT] * len(bad)
+    codes, _ = client.get_ranges([key] * len(bad), [0] * len(bad), bad, sizes)
+    assert codes == [Code.INVALID_ARGUMENT] * len(bad)
+    assert client.put({key + "/pair": (nothing, 4096)})[0].code == Code.INVALID_ARGUMENT
+    assert "not in memory" in client.get_into([(key, [(16, 1000)])])[0].status.message
+    assert client.put_ptrs([key + "/last page"], [[at]], [[mmap.PAGESIZE]]) == [Code.OK]
+    del keep
+
+
+def test_null_and_empty_pieces(client, key):
+    good = np.arange(10, dtype=np.uint8)
+    codes = client.put_ptrs([f"{key}/{n}" for n in range(4)], [[0], [good.ctypes.data, 16], [16], []],
+                            [[10], [10, 0], [0], []])
+    assert codes == [Code.INVALID_ARGUMENT, Code.OK, Code.INVALID_ARGUMENT, Code.INVALID_ARGUMENT]
+    assert client.get_one(f"{key}/1") == good.tobytes()
+
+
+def test_more_raw_pieces_than_one_system_call_takes(local, key):
+    data = np.arange(5000, dtype=np.uint8)
+    pieces = [data.ctypes.data + n for n in range(5000)]
+    assert local.put_ptrs([key, key + "/bad"], [pieces, pieces[:3000] + [16] + pieces[3000:]],
+                          [[1] * 5000, [1] * 5001]) == [Code.OK, Code.INVALID_ARGUMENT]
+    assert local.get_one(key) == data.tobytes()

@@ -207,3 +207,26 @@ def test_memory_contributed_by_a_client(cluster_pool, key):
             assert lender.get_one(key) == b"here"
     with cluster_pool.client() as client:
         assert client.node_name is None
+
+
+def test_exists_with_a_lease(client, key):
+    keys = [f"{key}/{n}" for n in range(4)]
+    assert all(client.put({k: b"value" for k in keys[:3]}))
+    assert client.exists(keys) == [True, True, True, False]
+    assert [info.lease_left for info in client.stat(keys[:3])] == [0, 0, 0]
+    assert client.exists([keys[0], keys[3]], lease=60) == [True, False]
+    assert client.exists_codes([keys[1], keys[3]], 0) == [1, 0]  # 0: the service's default
+    left = [info.lease_left for info in client.stat(keys[:3])]
+    assert 30 < left[0] <= 60 and 0 < left[1] <= left[0] and left[2] == 0
+    with pytest.raises(pymmc.InvalidArgumentError):
+        client.exists(keys, lease=-1)
+
+
+def test_integrity(daemon_pool, key):
+    with daemon_pool.client(integrity="off") as without, daemon_pool.client(integrity="verify") as verifying:
+        assert without.put_one(key + "/without", b"value") and verifying.put_one(key + "/with", b"value")
+        assert [info.checksum != 0 for info in verifying.stat([key + "/without", key + "/with"])] == [False, True]
+        assert verifying.get([key + "/without", key + "/with"]) == [b"value"] * 2
+        assert verifying.stats().corrupt_reads == 0
+    with pytest.raises(pymmc.InvalidArgumentError, match="off, put or verify"):
+        daemon_pool.client(integrity="maybe")

@@ -90,7 +90,8 @@ class FakeClient final : public Client {
     return results;
   }
 
-  Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys) override {
+  Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys,
+                                      const ExistsOptions&) override {
     MMC_RETURN_IF_ERROR(pool_->call_failure);
     std::vector<uint8_t> present;
     MutexLock lock(pool_->mutex);

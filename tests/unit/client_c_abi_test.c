@@ -115,6 +115,15 @@ static void test_bad_arguments(mmc_client* client) {
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_exists(client, "k", 1, NULL, &error));
 }
 
+static void exists_with_a_lease(mmc_client* client, const mmc_key* keys) {
+  uint8_t present[3] = {7, 7, 7};
+  mmc_object_info info;
+  CHECK_CODE(MMC_OK, mmc_exists_lease_batch(client, keys, 3, 60000, present, &error));
+  CHECK(present[0] == 1 && present[1] == 1 && present[2] == 1);
+  CHECK_CODE(MMC_OK, mmc_stat(client, keys, 1, &info, &error));
+  CHECK(info.lease_left_ms > 30000);
+}
+
 static void test_batches(mmc_client* client) {
   mmc_key keys[3] = {{"b/1", 3}, {"", 0}, {"b/3", 3}};
   char a[] = "aa", b[] = "bbbb", c[] = "c", d[] = "dd";
@@ -159,6 +168,7 @@ static void test_batches(mmc_client* client) {
 
   CHECK_CODE(MMC_OK, mmc_exists_batch(client, keys, 3, present, &error));
   CHECK(present[0] == 1 && present[1] == 1 && present[2] == 1);
+  exists_with_a_lease(client, keys);
   CHECK_CODE(MMC_OK, mmc_prefix(client, keys, 3, &prefix, &error));
   CHECK(prefix == 3);
   CHECK_CODE(MMC_OK, mmc_stat(client, keys, 3, infos, &error));

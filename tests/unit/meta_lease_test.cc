@@ -43,6 +43,30 @@ TEST_F(MetaLease, RemovedSpaceWaitsForTheLastLease) {
   EXPECT_EQ(Used(), 0u);
 }
 
+TEST_F(MetaLease, AQuestionLeasesOnlyWhenItIsAskedTo) {
+  FakeNode node = Join("n", 4_MiB);
+  const uint64_t session = OpenSession();
+  ASSERT_EQ(Put(session, "asked", 2_MiB), Code::kOk);
+  ASSERT_EQ(Put(session, "leased", 2_MiB), Code::kOk);
+  EXPECT_TRUE(Exists("asked"));
+  const std::string_view keys[] = {"leased", "missing"};
+  uint8_t present[2] = {7, 7};
+  state_.ExistsLeased(keys, 10s, present, now());
+  EXPECT_EQ(present[0], 1);
+  EXPECT_EQ(present[1], 0);
+  state_.ExistsLeased(keys, 1s, present, now());  // a shorter lease does not cut a longer one
+  Remove("asked");
+  Remove("leased");
+  SyncAll(node);
+  EXPECT_EQ(Used(), 2_MiB) << "the question without a lease left no trace";
+  clock_.Advance(9s);
+  state_.Reap(now());
+  EXPECT_EQ(Used(), 2_MiB);
+  clock_.Advance(1100ms);
+  state_.Reap(now());
+  EXPECT_EQ(Used(), 0u);
+}
+
 TEST_F(MetaLease, ALeaseIsCutToTheLimit) {
   EXPECT_EQ(state_.LeaseFor(0s), state_.options().lease);
   EXPECT_EQ(state_.LeaseFor(std::chrono::hours(100)), state_.options().max_lease);

@@ -17,6 +17,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -70,6 +71,14 @@ struct PutOptions {
 };
 struct GetOptions {
   std::chrono::milliseconds timeout{0};
+};
+
+struct ExistsOptions {
+  // Set: what is there counts as used, and stays readable for so long (0: the service's default,
+  // which also has a limit), so that a reader who comes within that time finds it. Not set: the
+  // question leaves no trace.
+  std::optional<std::chrono::milliseconds> lease;
+  std::chrono::milliseconds timeout{0};  // 0: ClientOptions::timeout
 };
 
 struct PutItem {
@@ -190,8 +199,9 @@ class Client {
   virtual std::vector<Result<std::string>> Get(std::span<const std::string_view> keys,
                                                const GetOptions& options = {}) = 0;
 
-  // present[i] is 1 or 0. Neither pins nor blocks eviction.
-  virtual Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys) = 0;
+  // present[i] is 1 or 0. Neither pins nor blocks eviction, unless a lease is asked for.
+  virtual Result<std::vector<uint8_t>> Exists(std::span<const std::string_view> keys,
+                                              const ExistsOptions& options = {}) = 0;
   // How many of these keys, from the first on, are there: one call.
   virtual Result<uint32_t> Prefix(std::span<const std::string_view> keys) = 0;
   virtual Result<std::vector<ObjectInfo>> Stat(std::span<const std::string_view> keys) = 0;

@@ -183,6 +183,10 @@ MMC_API mmc_code mmc_get_batch(mmc_client* client, const mmc_key* keys, size_t k
 /* present[i]: 1 or 0. */
 MMC_API mmc_code mmc_exists_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
                                   uint8_t* present, char** error);
+/* The same, and what is there counts as used and stays readable for lease_ms (0: the service's
+ * default, which also has a limit). */
+MMC_API mmc_code mmc_exists_lease_batch(mmc_client* client, const mmc_key* keys, size_t key_count,
+                                        uint64_t lease_ms, uint8_t* present, char** error);
 /* How many of the keys, from the first on, are there. */
 MMC_API mmc_code mmc_prefix(mmc_client* client, const mmc_key* keys, size_t key_count,
                             size_t* present, char** error);

@@ -143,6 +143,7 @@ class ObjectInfo:
     ok: bool
     size: int
     generation: int
+    checksum: int  # 0: put without one
     lease_left: float
     pins: int
     replicas: list[ReplicaInfo]
@@ -181,6 +182,9 @@ class ClusterStatus:
     puts: int
     gets: int
     removes: int
+    recovering: bool  # the meta service has just started, nodes still report
+    under_replicated: int  # values with fewer replicas than asked for
+    copies_in_flight: int
     evict_threshold_high: int
     evict_threshold_low: int
     nodes: list[NodeInfo]
@@ -193,6 +197,7 @@ class ClientStats:
     failovers: int
     location_cache_hits: int
     expired_reads: int
+    corrupt_reads: int  # replicas whose bytes were not those of their checksum; another one was read
 
 class View:
     """A value in place: read-only bytes of the pool, pinned until release() or until the view and all that was made
@@ -225,6 +230,7 @@ class Client:
         copy_threads: int = 0,
         async_threads: int = 4,
         async_queue: int = 4096,
+        integrity: str = "put",  # checksums: "off"; "put": stored with values; "verify": and compared by whole reads
         contribute_dram: Size | None = None,  # memory of this process lent to the pool, rounded up to 2 MiB
         contribute: Mapping[str, Any] | None = None,  # further options of LocalService (name, data_url, ...)
     ) -> None:
@@ -246,7 +252,10 @@ class Client:
                  allow_short: bool = False, timeout: float | None = None) -> list[GetResult]:
         """The third member of an item is the first byte of the value to read. From 0 without allow_short the pieces
         must hold exactly the value."""
-    def exists(self, keys: Sequence[Key]) -> list[bool]: ...
+    def exists(self, keys: Sequence[Key], *, lease: float | None = None,
+               timeout: float | None = None) -> list[bool]:
+        """With a lease (seconds; 0: the service's default) what is there counts as used and stays readable so long;
+        without, the question leaves no trace. Raises MmcError."""
     def prefix(self, keys: Sequence[Key]) -> int: ...
     def stat(self, keys: Sequence[Key]) -> list[ObjectInfo]: ...
     def remove(self, keys: Sequence[Key]) -> list[Status]: ...
@@ -266,7 +275,8 @@ class Client:
 
     # For other bindings: addresses and byte counts as ints, plain int codes of Code back. ptrs[i] and sizes[i] are the
     # pieces of keys[i]. Lists of unequal length raise InvalidArgumentError; a bad key or address fails its own key only.
-    # The memory must stay valid until the call returns. A size of 0 leaves its piece out.
+    # The memory must stay valid until the call returns. A size of 0 leaves its piece out. First and last byte of each
+    # piece are looked at before: what this process cannot read (not mapped, of a device) is INVALID_ARGUMENT.
     def put_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
                  replicas: int = 1, preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
                  timeout: float | None = None) -> list[int]: ...
@@ -277,7 +287,8 @@ class Client:
                    sizes: Sequence[Sequence[int]], timeout: float | None = None) -> tuple[list[int], list[int]]:
         """One range per entry, from offsets[i]; a key may stand in several. Reads min(sum of sizes, value - offset);
         OUT_OF_RANGE when offset >= size."""
-    def exists_codes(self, keys: Sequence[Key]) -> list[int]:
+    def exists_codes(self, keys: Sequence[Key], lease: float | None = None,
+                     timeout: float | None = None) -> list[int]:
         """Exactly 1 or 0 per key. Raises as exists()."""
     def remove_codes(self, keys: Sequence[Key]) -> list[int]: ...
     def sizes(self, keys: Sequence[Key]) -> list[int]:
@@ -308,7 +319,8 @@ class AsyncClient:
                           timeout: float | None = None) -> list[tuple[Status, bytes | None]]: ...
     async def get_into(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces] | tuple[Key, Pieces, int]], *,
                        allow_short: bool = False, timeout: float | None = None) -> list[GetResult]: ...
-    async def exists(self, keys: Sequence[Key]) -> list[bool]: ...
+    async def exists(self, keys: Sequence[Key], *, lease: float | None = None,
+                     timeout: float | None = None) -> list[bool]: ...
     async def prefix(self, keys: Sequence[Key]) -> int: ...
     async def stat(self, keys: Sequence[Key]) -> list[ObjectInfo]: ...
     async def remove(self, keys: Sequence[Key]) -> list[Status]: ...

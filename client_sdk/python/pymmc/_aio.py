@@ -110,9 +110,9 @@ class AsyncClient:
         """Whole values as bytes; None where one could not be read."""
         return [value for _, value in await self.get_results(keys, timeout=timeout)]
 
-    async def exists(self, keys):
-        """One bool per key."""
-        return await self._answer_of(self._open_queue().exists(keys))
+    async def exists(self, keys, *, lease=None, timeout=None):
+        """One bool per key; as Client.exists."""
+        return await self._answer_of(self._open_queue().exists(keys, lease=lease, timeout=timeout))
 
     async def prefix(self, keys):
         """How many of these keys, from the first on, are there."""

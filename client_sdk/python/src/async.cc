@@ -217,7 +217,12 @@ void BindAsync(py::module_& m) {
           },
           py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none())
       .def("exists",
-           [](AsyncQueue& q, const py::object& keys) { return q.Start(AskExists(keys, false)); })
+           [](AsyncQueue& q, const py::object& keys, const py::object& lease,
+              const py::object& timeout) {
+             return q.Start(AskExists(keys, MakeExistsOptions(lease, timeout), false));
+           },
+           py::arg("keys"), py::kw_only(), py::arg("lease") = py::none(),
+           py::arg("timeout") = py::none())
       .def("prefix", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskPrefix(keys)); })
       .def("stat", [](AsyncQueue& q, const py::object& keys) { return q.Start(AskStat(keys)); })
       .def("remove",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client_sdk/python/src/dlpack.h"
+#include "client_sdk/python/src/probe.h"
 #include "client_sdk/python/src/status.h"
 #include "common/base/limits.h"
 
@@ -117,10 +118,11 @@ void ItemBatch::Begin(PyObject* key) {
   held_.push_back(key);
 }
 
-void ItemBatch::SetWrong(std::string message) {
-  Entry& entry = entries_.back();
-  if (entry.wrong.ok()) ++wrong_;
-  entry.wrong = Status(Code::kInvalidArgument, std::move(message));
+void ItemBatch::SetWrong(std::string message) { SetWrong(&entries_.back(), std::move(message)); }
+
+void ItemBatch::SetWrong(Entry* entry, std::string message) {
+  if (entry->wrong.ok()) ++wrong_;
+  entry->wrong = Status(Code::kInvalidArgument, std::move(message));
 }
 
 void ItemBatch::Push(uint64_t address, uint64_t bytes) {
@@ -134,6 +136,25 @@ void ItemBatch::Push(uint64_t address, uint64_t bytes) {
     sources_.push_back({data, bytes});
   } else {
     targets_.push_back({data, bytes});
+  }
+}
+
+void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
+  if (bytes > 0 && address > ~uint64_t{0} - (bytes - 1))
+    return SetWrong("a piece of " + std::to_string(bytes) + " bytes does not end in memory");
+  Push(address, bytes);
+  if (bytes == 0 || address == 0) return;
+  for (const uint64_t end : {address, address + bytes - 1}) {
+    raw_ends_.push_back(reinterpret_cast<const void*>(static_cast<uintptr_t>(end)));  // NOLINT
+    raw_entries_.push_back(entries_.size() - 1);
+  }
+}
+
+void ItemBatch::CheckRaw() {
+  for (const size_t at : Unreadable(raw_ends_)) {
+    SetWrong(&entries_[raw_entries_[at]],
+             "byte " + std::to_string(reinterpret_cast<uintptr_t>(raw_ends_[at])) +
+                 " of a piece is not in memory that this process can read");
   }
 }
 
@@ -154,6 +175,7 @@ void ItemBatch::AddItems(PyObject* items, bool ranges) {
     }
     AddItem(item[0].ptr(), item[1].ptr(), item.size() == 3 ? item[2].ptr() : nullptr);
   }
+  CheckRaw();
 }
 
 void ItemBatch::AddItem(PyObject* key, PyObject* pieces, PyObject* offset) {
@@ -179,7 +201,7 @@ bool ItemBatch::AddRawPair(PyObject* piece) {
   // Arrays of one int have an index too, but are sequences.
   const auto is_int = [](PyObject* o) { return PyIndex_Check(o) != 0 && PySequence_Check(o) == 0; };
   if (!is_int(address) || !is_int(bytes)) return false;
-  Push(ToUint(address, "an address"), ToUint(bytes, "a byte count"));
+  PushRaw(ToUint(address, "an address"), ToUint(bytes, "a byte count"));
   return true;
 }
 
@@ -262,6 +284,7 @@ void ItemBatch::AddPointers(PyObject* keys, PyObject* ptrs, PyObject* sizes, PyO
     }
     AddPointerPieces(i, all_ptrs[i].ptr(), all_sizes[i].ptr());
   }
+  CheckRaw();
 }
 
 void ItemBatch::AddPointerPieces(size_t i, PyObject* ptrs, PyObject* sizes) {
@@ -281,7 +304,7 @@ void ItemBatch::AddPointerPieces(size_t i, PyObject* ptrs, PyObject* sizes) {
     } else if (!TryUint(size.ptr(), "a size", &n)) {
       SetWrong(NotUint(size.ptr(), "a size"));
     } else {
-      Push(at, n);
+      PushRaw(at, n);
     }
   }
 }

@@ -94,7 +94,11 @@ class ItemBatch {
   void AddDlpack(PyObject* piece);
   void Begin(PyObject* key);
   void SetWrong(std::string message);
+  void SetWrong(Entry* entry, std::string message);
   void Push(uint64_t address, uint64_t bytes);
+  // Of memory that is nobody's object: CheckRaw() looks whether it is there.
+  void PushRaw(uint64_t address, uint64_t bytes);
+  void CheckRaw();
   template <typename R>
   std::vector<R> Merge(std::vector<R> tried) const;
 
@@ -103,6 +107,8 @@ class ItemBatch {
   size_t wrong_ = 0;                  // entries that are not tried
   std::vector<ConstBuffer> sources_;  // Use::kRead
   std::vector<Buffer> targets_;       // Use::kWrite
+  std::vector<const void*> raw_ends_;  // first and last bytes of raw pieces
+  std::vector<size_t> raw_entries_;    // whose they are
   std::vector<PyObject*> held_;
   std::deque<Py_buffer> buffers_;
   std::vector<std::pair<void (*)(void*), void*>> releases_;

@@ -186,12 +186,22 @@ void BindTransfers(ClientClass& c) {
 void BindKeyCalls(ClientClass& c) {
   c.def(
        "exists",
-       [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, false)); },
-       py::arg("keys"), "One bool per key. Neither pins nor blocks eviction.")
+       [](ClientState& s, const py::object& keys, const py::object& lease,
+          const py::object& timeout) {
+         return Wait(s, AskExists(keys, MakeExistsOptions(lease, timeout), false));
+       },
+       py::arg("keys"), py::kw_only(), py::arg("lease") = py::none(),
+       py::arg("timeout") = py::none(),
+       "One bool per key. Neither pins nor blocks eviction, unless a lease (seconds; 0: the "
+       "service's default) is asked for: what is there then counts as used, and stays so long.")
       .def(
           "exists_codes",
-          [](ClientState& s, const py::object& keys) { return Wait(s, AskExists(keys, true)); },
-          py::arg("keys"), "Exactly 1 or 0 per key.")
+          [](ClientState& s, const py::object& keys, const py::object& lease,
+             const py::object& timeout) {
+            return Wait(s, AskExists(keys, MakeExistsOptions(lease, timeout), true));
+          },
+          py::arg("keys"), py::arg("lease") = py::none(), py::arg("timeout") = py::none(),
+          "Exactly 1 or 0 per key.")
       .def(
           "prefix", [](ClientState& s, const py::object& keys) { return Wait(s, AskPrefix(keys)); },
           py::arg("keys"), "How many of these keys, from the first on, are there: one call.")

@@ -75,6 +75,13 @@ milliseconds ParseTimeout(const py::object& seconds) {
   return milliseconds(static_cast<int64_t>(std::ceil(std::min(value, kLongest) * 1000.0)));
 }
 
+ExistsOptions MakeExistsOptions(const py::object& lease, const py::object& timeout) {
+  ExistsOptions out;
+  if (!lease.is_none()) out.lease = ParseTimeout(lease);
+  out.timeout = ParseTimeout(timeout);
+  return out;
+}
+
 ClientOptions TakeClientOptions(const std::string& meta_url, Options* options) {
   ClientOptions out;
   out.meta_url = meta_url;
@@ -90,6 +97,9 @@ ClientOptions TakeClientOptions(const std::string& meta_url, Options* options) {
   options->TakeInt("copy_threads", &out.copy_threads);
   options->TakeInt("async_threads", &out.async_threads);
   options->TakeInt("async_queue", &out.async_queue);
+  std::string integrity;
+  options->Take("integrity", &integrity);
+  if (!integrity.empty()) out.integrity = ValueOrRaise(IntegrityFrom(integrity));
   return out;
 }
 

@@ -47,6 +47,9 @@ uint64_t ParseSize(const py::object& size);
 // Seconds; None is zero (the library's default). Raises InvalidArgumentError for a negative one.
 std::chrono::milliseconds ParseTimeout(const py::object& seconds);
 
+// `lease` None: none is asked for. Both in seconds.
+ExistsOptions MakeExistsOptions(const py::object& lease, const py::object& timeout);
+
 ClientOptions TakeClientOptions(const std::string& meta_url, Options* options);
 
 template <typename Int>

@@ -57,11 +57,12 @@ std::string TextOf(const py::object& key) {
 }
 
 // What the service is asked about are keys that can be; what cannot be a key is not there.
-Result<std::vector<uint8_t>> ExistsOf(Client& client, const KeyBatch& keys) {
+Result<std::vector<uint8_t>> ExistsOf(Client& client, const KeyBatch& keys,
+                                      const ExistsOptions& options) {
   std::vector<std::string_view> good;
   std::vector<size_t> positions;
   keys.Good(&good, &positions);
-  MMC_ASSIGN_OR_RETURN(const std::vector<uint8_t> present, client.Exists(good));
+  MMC_ASSIGN_OR_RETURN(const std::vector<uint8_t> present, client.Exists(good, options));
   std::vector<uint8_t> out(keys.keys().size());
   for (size_t i = 0; i < positions.size(); ++i) out[positions[i]] = present[i];
   return out;
@@ -129,8 +130,12 @@ class ValuesQuestion final : public Question {
 
 }  // namespace
 
-std::unique_ptr<Question> AskExists(const py::object& keys, bool as_codes) {
-  return Make<std::vector<uint8_t>>(keys, &ExistsOf, [as_codes](std::vector<uint8_t>& present) {
+std::unique_ptr<Question> AskExists(const py::object& keys, const ExistsOptions& options,
+                                    bool as_codes) {
+  const auto ask = [options](Client& client, const KeyBatch& batch) {
+    return ExistsOf(client, batch, options);
+  };
+  return Make<std::vector<uint8_t>>(keys, ask, [as_codes](std::vector<uint8_t>& present) {
     py::list out(present.size());
     for (size_t i = 0; i < present.size(); ++i) {
       out[i] = as_codes ? py::object(py::int_(present[i])) : py::object(py::bool_(present[i] != 0));

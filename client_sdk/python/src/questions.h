@@ -23,7 +23,8 @@ class Question {
   virtual py::object Answer() = 0;
 };
 
-std::unique_ptr<Question> AskExists(const py::object& keys, bool as_codes);
+std::unique_ptr<Question> AskExists(const py::object& keys, const ExistsOptions& options,
+                                    bool as_codes);
 std::unique_ptr<Question> AskPrefix(const py::object& keys);
 std::unique_ptr<Question> AskStat(const py::object& keys);
 std::unique_ptr<Question> AskSizes(const py::object& keys);

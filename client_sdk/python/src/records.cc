@@ -36,6 +36,7 @@ void BindObjectInfo(py::module_& m) {
       .def_property_readonly("ok", [](const ObjectInfo& o) { return o.status.ok(); })
       .def_readonly("size", &ObjectInfo::size, "Bytes.")
       .def_readonly("generation", &ObjectInfo::generation)
+      .def_readonly("checksum", &ObjectInfo::checksum, "0: put without one.")
       .def_property_readonly(
           "lease_left",
           [](const ObjectInfo& o) { return static_cast<double>(o.lease_left.count()) / 1000.0; },
@@ -84,6 +85,9 @@ void BindCluster(py::module_& m) {
       .def_readonly("puts", &C::puts)
       .def_readonly("gets", &C::gets)
       .def_readonly("removes", &C::removes)
+      .def_readonly("recovering", &C::recovering)
+      .def_readonly("under_replicated", &C::under_replicated)
+      .def_readonly("copies_in_flight", &C::copies_in_flight)
       .def_readonly("evict_threshold_high", &C::evict_threshold_high)
       .def_readonly("evict_threshold_low", &C::evict_threshold_low)
       .def_readonly("nodes", &C::nodes)
@@ -103,6 +107,7 @@ void BindStats(py::module_& m) {
       .def_readonly("failovers", &ClientStats::failovers)
       .def_readonly("location_cache_hits", &ClientStats::location_cache_hits)
       .def_readonly("expired_reads", &ClientStats::expired_reads)
+      .def_readonly("corrupt_reads", &ClientStats::corrupt_reads)
       .def("__repr__", [](const ClientStats& s) {
         return "<ClientStats put " + std::to_string(s.put_bytes) + " bytes, get " +
                std::to_string(s.get_bytes) + " bytes>";

@@ -213,18 +213,15 @@ class GvaSpace:
                     self._finish(entry, codes[i] == MEMCACHE_OK)
         return codes
 
-    def add_lease(self, keys):
-        """Keeps values in place for LEASE_SECONDS from now and from each later read. A code for each key."""
-        scratch = ctypes.create_string_buffer(1)
+    def add_lease(self, keys, seconds):
+        """Keeps values in place for so long (at most LEASE_SECONDS, which is also what 0 asks for) from now on, and for
+        LEASE_SECONDS from each later read. A code for each key."""
         ask = [i for i, key in enumerate(keys) if key not in self._staged]
         codes = [MEMCACHE_UNMATCHED_STATE] * len(keys)
         if ask:
-            # A lookup of its own is what takes the lease; it comes with the first byte.
-            address = ctypes.addressof(scratch)
-            got, _ = self._reading().get_ranges([keys[i] for i in ask], [0] * len(ask), [[address]] * len(ask),
-                                                [[1]] * len(ask))
-            for i, code in zip(ask, got):
-                codes[i] = memcache_code(code)
+            lease = min(seconds or LEASE_SECONDS, LEASE_SECONDS)
+            for i, there in zip(ask, self._client.exists_codes([keys[i] for i in ask], lease)):
+                codes[i] = MEMCACHE_OK if there else MEMCACHE_UNMATCHED_KEY
         return codes
 
     def _reading(self):

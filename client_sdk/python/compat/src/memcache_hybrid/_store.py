@@ -244,7 +244,7 @@ class DistributedObjectStore:
         if pool is None or len(keys) > MAX_BATCH:
             return [MEMCACHE_CLIENT_NOT_INIT if pool is None else MEMCACHE_INVALID_PARAM] * len(keys)
         try:
-            return pool.client.exists_codes(keys)
+            return pool.client.exists_codes(keys, 0)
         except pymmc.MmcError:
             return [0] * len(keys)
 
@@ -318,7 +318,7 @@ class DistributedObjectStore:
         pool = self._data()
         if pool is None or lease_ttl_ms < 0:
             return [MEMCACHE_CLIENT_NOT_INIT if pool is None else MEMCACHE_INVALID_PARAM] * len(keys)
-        return pool.gva.add_lease(keys)
+        return pool.gva.add_lease(keys, lease_ttl_ms / 1000)
 
     def batch_remove_lease(self, keys):
         """0. Leases end by themselves."""

@@ -93,7 +93,9 @@ class StoreBase:
             sizes.append(size)
         if config.get("ipc_socket_path"):
             _log.warning("setup: ipc_socket_path is not used: shared memory is found by itself")
-        return self._join(config["local_hostname"], *sizes, config.get("master_server_addr", "127.0.0.1:50051"))
+        # LMCache writes the longer name.
+        master = config.get("master_server_addr") or config.get("master_server_address") or "127.0.0.1:50051"
+        return self._join(config["local_hostname"], *sizes, master)
 
     def _join(self, hostname, segment_bytes, buffer_bytes, master):
         with self._lock:
@@ -271,13 +273,12 @@ class StoreBase:
         return out
 
     def _for_usable(self, keys, pointers, sizes, call):
-        """call(keys, pointers, sizes) -> list for the entries whose pieces fit each other and are memory of the host;
-        INVALID_PARAMS for the others."""
+        """call(keys, pointers, sizes) -> list for the entries whose pieces fit each other; INVALID_PARAMS for the
+        others."""
         count = len(keys)
         if len(pointers) != count or len(sizes) != count:
             return [codes.MOONCAKE_INVALID_PARAMS] * count
-        good = [len(p) == len(s) and len(p) > 0 and min(s) >= 0 and self._registered.usable(p, s)
-                for p, s in zip(pointers, sizes)]
+        good = [len(p) == len(s) and len(p) > 0 and min(s) >= 0 for p, s in zip(pointers, sizes)]
         if all(good):
             return call(keys, pointers, sizes)
         some = call(*([x for x, fine in zip(column, good) if fine] for column in (keys, pointers, sizes)))

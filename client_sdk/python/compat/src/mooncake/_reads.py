@@ -1,6 +1,4 @@
 """Reading and asking: the get, exist and query calls of MooncakeDistributedStore."""
-import ctypes
-
 import pymmc
 from mmc_compat import codes
 
@@ -10,8 +8,6 @@ from ._base import ASK_SECONDS
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 _Code = pymmc.Code
 _USUAL_BYTES = 16 << 20  # of a value whose size is not known yet
-# Of a value: it is there, and a node that holds it is out of reach of this process, perhaps of this process alone.
-_OUT_OF_REACH = (_Code.PEER_UNREACHABLE, _Code.STALE_NODE, _Code.STALE_REGION, _Code.LEASE_EXPIRED)
 
 
 class Reads:
@@ -133,8 +129,7 @@ class Reads:
             except pymmc.MmcError as error:
                 return [codes.mooncake_code(error.code)] * len(k)
 
-        usable = [offset >= 0 and size > 0 and self._registered.usable([address], [size])
-                  for offset, address, size in zip(offsets, addresses, sizes)]
+        usable = [offset >= 0 and size > 0 for offset, size in zip(offsets, sizes)]
         picked = [n for n, fine in enumerate(usable) if fine]
         got = iter(self._in_batches(len(picked), lambda part: some(
             [keys[n] for n in picked[part]], [offsets[n] for n in picked[part]],
@@ -155,22 +150,10 @@ class Reads:
     def _exist(self, client, keys):
         if not keys:
             return []
-        # Reading the first byte is what takes the lease.
-        first = ctypes.c_char()
         try:
-            failed, _ = client.get_ranges(keys, [0] * len(keys), [[ctypes.addressof(first)]] * len(keys),
-                                          [[1]] * len(keys), timeout=ASK_SECONDS)
+            return client.exists_codes(keys, 0, ASK_SECONDS)  # 0: the master's default_kv_lease_ttl
         except pymmc.MmcError:
             return [0] * len(keys)
-        results = [int(code == _Code.OK) for code in failed]
-        unclear = [n for n, code in enumerate(failed) if code in _OUT_OF_REACH]
-        if unclear:
-            try:
-                for n, there in zip(unclear, client.exists_codes([keys[n] for n in unclear])):
-                    results[n] = there
-            except pymmc.MmcError:
-                pass
-        return results
 
     def get_size(self, key, /):
         """Bytes, or a negative code."""
