@@ -38,7 +38,7 @@ if(NOT MMC_SANITIZE)
 endif()
 
 # What scripts/test builds per preset, so that no preset builds more than it runs.
-set(MMC_FUZZ_SECONDS 10 CACHE STRING "How long each fuzz target runs as a test, in seconds")
+set(MMC_FUZZ_TOTAL_SECONDS 600 CACHE STRING "How long all fuzz targets together run as tests, in seconds of one core")
 foreach(group mmc_programs mmc_unit_tests mmc_contract_tests mmc_fuzz_targets)
   add_custom_target(${group})
 endforeach()
@@ -86,7 +86,7 @@ function(mmc_test name)
   endforeach()
 endfunction()
 
-# mmc_fuzz(NAME SOURCES cc... DEPS targets... SEEDS dir): a libFuzzer binary, and a short bounded run as a test.
+# mmc_fuzz(NAME SOURCES cc... DEPS targets... SEEDS dir): a libFuzzer binary; mmc_fuzz_tests() makes a test of it.
 function(mmc_fuzz name)
   cmake_parse_arguments(A "" "SEEDS" "SOURCES;DEPS" ${ARGN})
   if(NOT MMC_BUILD_FUZZ)
@@ -97,10 +97,28 @@ function(mmc_fuzz name)
   target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   target_link_libraries(${name} PRIVATE mmc_warnings ${A_DEPS})
-  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
-  add_test(NAME ${name}
-    COMMAND ${name} -max_total_time=${MMC_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
-      ${CMAKE_BINARY_DIR}/corpus/${name} ${A_SEEDS})
-  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+  set_target_properties(${name} PROPERTIES MMC_FUZZ_SEEDS ${A_SEEDS})
+  set_property(GLOBAL APPEND PROPERTY MMC_FUZZ_TARGETS ${name})
   add_dependencies(mmc_fuzz_targets ${name})
+endfunction()
+
+# Once all targets are known: a bounded run of each as a test, MMC_FUZZ_TOTAL_SECONDS split over them. What it finds
+# goes to the corpus in the build folder; an input that crashes is written beside it.
+function(mmc_fuzz_tests)
+  get_property(targets GLOBAL PROPERTY MMC_FUZZ_TARGETS)
+  list(LENGTH targets count)
+  if(count EQUAL 0)
+    return()
+  endif()
+  math(EXPR seconds "(${MMC_FUZZ_TOTAL_SECONDS} + ${count} - 1) / ${count}")
+  math(EXPR timeout "${seconds} + 120")
+  foreach(name IN LISTS targets)
+    get_target_property(seeds ${name} MMC_FUZZ_SEEDS)
+    set(corpus ${CMAKE_BINARY_DIR}/corpus/${name})
+    file(MAKE_DIRECTORY ${corpus})
+    add_test(NAME ${name}
+      COMMAND ${name} -max_total_time=${seconds} -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
+        -artifact_prefix=${CMAKE_BINARY_DIR}/corpus/${name}- ${corpus} ${seeds})
+    set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
+  endforeach()
 endfunction()

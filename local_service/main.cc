@@ -1,8 +1,11 @@
 #include <memory>
+#include <string>
 #include <utility>
 
+#include "common/obs/log.h"
 #include "common/rpc/channel.h"
 #include "common/runtime/daemon.h"
+#include "common/runtime/exposure.h"
 #include "local_service/local_service.h"
 
 namespace {
@@ -27,6 +30,10 @@ class LocalDaemon final : public mmc::runtime::Daemon {
 };
 
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
+  const std::string exposed = mmc::runtime::ExposureWarning(
+      values, "ock.mmc.local_service.hcom_url", "ock.mmc.local_service.hcom.tls.enable",
+      "whoever reaches it can read and write what this node holds");
+  if (!exposed.empty()) MMC_LOG(WARNING) << exposed;
   const mmc::local::LocalOptions options = mmc::local::LocalOptionsFrom(values);
   mmc::rpc::ChannelOptions channel_options;
   channel_options.url = options.meta_url;

@@ -6,6 +6,7 @@
 #include "common/obs/log.h"
 #include "common/rpc/url.h"
 #include "common/runtime/daemon.h"
+#include "common/runtime/exposure.h"
 #include "meta_service/http/http_server.h"
 #include "meta_service/http/pool_view.h"
 #include "meta_service/http/router.h"
@@ -21,6 +22,9 @@ using mmc::meta::MetaOptions;
 using mmc::meta::MetaService;
 
 constexpr std::chrono::milliseconds kHttpDrain{500};
+constexpr char kHowToEnter[] =
+    "send 'Authorization: Bearer TOKEN' with a token of ock.mmc.meta_service.http.token.path, or show a client "
+    "certificate of the role admin";
 
 // The url with the port that was got.
 std::string WithPort(const std::string& url, uint16_t port) {
@@ -72,9 +76,10 @@ class MetaDaemon final : public mmc::runtime::Daemon {
         service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); },
         [this] { return service_->recovering(); });
     router_ = std::make_unique<mmc::meta::http::Router>(
-        *view_, mmc::meta::http::PageInfo{.rpc_url = url, .version = MMC_VERSION});
+        *view_, mmc::meta::http::PageInfo{.rpc_url = url, .version = MMC_VERSION, .how_to_enter = kHowToEnter});
     mmc::meta::http::HttpOptions http;
     http.url = options_.metrics_url;
+    http.token_path = options_.http_token_path;
     http_ = std::make_unique<mmc::meta::http::HttpServer>(http, *router_);
     return http_->Start();
   }
@@ -87,7 +92,21 @@ class MetaDaemon final : public mmc::runtime::Daemon {
   std::unique_ptr<mmc::meta::http::HttpServer> http_;
 };
 
+void WarnWhenExposed(const mmc::config::Values& values) {
+  constexpr char kTls[] = "ock.mmc.tls.enable";
+  const bool tokens = !values.GetString("ock.mmc.meta_service.http.token.path").empty();
+  const std::string calls =
+      mmc::runtime::ExposureWarning(values, "ock.mmc.meta_service_url", kTls,
+                                    "whoever reaches it can read, write and remove everything in the pool");
+  if (!calls.empty()) MMC_LOG(WARNING) << calls;
+  const std::string pages = mmc::runtime::ExposureWarning(
+      values, "ock.mmc.meta_service.metrics_url", kTls,
+      tokens ? "tokens travel in the clear" : "pages that name keys or change something are refused there");
+  if (!pages.empty()) MMC_LOG(WARNING) << pages;
+}
+
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
+  WarnWhenExposed(values);
   MetaOptions options = mmc::meta::MetaOptionsFrom(values);
   if (options.state_path.empty()) options.state_path = StateDirectory();
   MMC_ASSIGN_OR_RETURN(auto service, MetaService::Create(options));

@@ -20,12 +20,18 @@ std::vector<Setting> ServiceSettings() {
   url.free_port = true;
   Setting metrics_url =
       config::Url("ock.mmc.meta_service.metrics_url", "http://127.0.0.1:8000", "http",
-                  "Address of /metrics, /health, /ready and the read-only REST routes.");
+                  "Address of /metrics, /health, /ready and the REST routes. With ock.mmc.tls.enable it speaks TLS, "
+                  "and a client may show its certificate.");
   metrics_url.free_port = true;
   metrics_url.may_be_empty = true;
+  metrics_url.choices.push_back("https");
   return {
       url,
       metrics_url,
+      config::Text("ock.mmc.meta_service.http.token.path", "", 255,
+                   "File of tokens for the pages that name keys or change something: lines 'read TOKEN' or "
+                   "'admin TOKEN'; nobody else may read it. Empty: none; then those pages want a client "
+                   "certificate of the role admin or, without TLS, a loopback address."),
       config::Int("ock.mmc.meta.io_threads", "0", 0, 64,
                   "Threads that serve calls; 0: as many as the machine has cores, at most 4."),
       config::Int("ock.mmc.meta.max_connections", "16384", 1, 1'000'000,
@@ -145,6 +151,13 @@ Status CheckLeases(const config::Values& values) {
                                    std::to_string(longest));
 }
 
+Status CheckHttps(const config::Values& values) {
+  const std::string& url = values.GetString("ock.mmc.meta_service.metrics_url");
+  if (!url.starts_with("https:") || values.GetBool("ock.mmc.tls.enable")) return Status::Ok();
+  return Status(Code::kConfig, "ock.mmc.meta_service.metrics_url = " + url +
+                                   " needs ock.mmc.tls.enable = true; write http:// or turn TLS on");
+}
+
 Status CheckNoHa(const config::Values& values) {
   if (!values.GetBool("ock.mmc.meta.ha.enable")) return Status::Ok();
   return Status(Code::kConfig,
@@ -173,7 +186,7 @@ const config::Schema& MetaSchema() {
     const std::string prefix = "ock.mmc.meta.";
     return new config::Schema(
         "mmc_meta_service", std::move(settings),
-        {no_tls, CheckNoHa, CheckThresholds, CheckLeases,
+        {no_tls, CheckNoHa, CheckHttps, CheckThresholds, CheckLeases,
          Below(prefix + "heartbeat_milliseconds", prefix + "session_expiry_milliseconds"),
          Below(prefix + "heartbeat_milliseconds", prefix + "node_suspect_milliseconds"),
          Below(prefix + "node_suspect_milliseconds", prefix + "node_grace_milliseconds")});
@@ -185,6 +198,7 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   MetaOptions out;
   out.url = values.GetString("ock.mmc.meta_service_url");
   out.metrics_url = values.GetString("ock.mmc.meta_service.metrics_url");
+  out.http_token_path = values.GetString("ock.mmc.meta_service.http.token.path");
   out.io_threads = static_cast<int>(values.GetInt("ock.mmc.meta.io_threads"));
   if (out.io_threads == 0) {
     out.io_threads =

@@ -14,6 +14,7 @@ namespace mmc::meta {
 struct MetaOptions {
   std::string url = "tcp://127.0.0.1:5000";           // RPC; empty: no socket; port 0: a free one
   std::string metrics_url = "http://127.0.0.1:8000";  // HTTP; empty: none; port 0: a free one
+  std::string http_token_path;                        // tokens for its pages; empty: none
   int io_threads = 2;                                 // at least 1
 
   uint32_t evict_threshold_high = 90;  // percent of a segment's bytes; always above the low one

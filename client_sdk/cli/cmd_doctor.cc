@@ -1,6 +1,7 @@
 // doctor.
 #include "client_sdk/cli/commands.h"
 #include "client_sdk/cli/doctor.h"
+#include "client_sdk/cli/doctor_tls.h"
 #include "common/base/bytes.h"
 
 namespace mmc::cli {
@@ -8,6 +9,7 @@ namespace {
 
 int RunDoctor(Context& context) {
   std::optional<config::Values> values;
+  bool http_is_checked = false;
   std::vector<Check> checks = CheckConf(ConfPath(context.args), &values);
   const auto add = [&checks](std::vector<Check> more) {
     for (Check& check : more) checks.push_back(std::move(check));
@@ -19,9 +21,13 @@ int RunDoctor(Context& context) {
     add(CheckLocalService(*values));
     const Result<ClientOptions> options = ClientOptionsFor(context);
     if (!options.ok()) return context.Fail(options.status());
+    const bool https = context.args.Has("http") && context.args.Text("http").rfind("https://", 0) == 0;
+    if (context.args.Has("tls"))
+      add(CheckTls(*values, *options, https ? context.args.Text("http") : "", context.connect));
     add(CheckPool(*options, context.connect));
+    if (https) http_is_checked = context.args.Has("tls");
   }
-  if (context.args.Has("http")) {
+  if (context.args.Has("http") && !http_is_checked) {
     const Result<std::chrono::milliseconds> timeout =
         context.args.Time("timeout", std::chrono::milliseconds(1), std::chrono::hours(1));
     if (!timeout.ok()) return context.Fail(timeout.status());
@@ -46,8 +52,11 @@ Command DoctorCommand() {
           "Each line starts with ok, warn or fail; a line with -> says what to do. Exits 1 when "
           "something failed.",
       .max_operands = 0,
-      .flags = {{"http", "URL", "",
-                 "also ask /ready of the meta service's HTTP side, as http://127.0.0.1:8000"}},
+      .flags = {{"tls", "", "",
+                 "also look at each TLS file, and try a handshake with the meta service, the data ports and an "
+                 "https:// page"},
+                {"http", "URL", "",
+                 "also ask /ready of the meta service's HTTP side, as http://127.0.0.1:8000; https:// with --tls"}},
       .run = RunDoctor};
 }
 

@@ -1,7 +1,6 @@
 // The conf file, the ports, the pool; and how the checks are shown.
 #include "client_sdk/cli/doctor.h"
 
-#include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "client_sdk/cli/probe_socket.h"
 #include "client_sdk/cli/text.h"
 #include "common/base/clock.h"
 #include "common/config/local_conf.h"
@@ -27,62 +27,20 @@ struct CloseFd {
   }
 };
 
-struct FreeAddresses {
-  void operator()(addrinfo* list) const { freeaddrinfo(list); }
-};
-
-Result<std::unique_ptr<addrinfo, FreeAddresses>> Resolve(const rpc::Url& url) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* list = nullptr;
-  const int error = getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &list);
-  if (error != 0)
-    return Status(Code::kUnavailable, "cannot resolve '" + url.host + "': " + gai_strerror(error));
-  return std::unique_ptr<addrinfo, FreeAddresses>(list);
-}
-
-int MillisLeft(TimePoint deadline) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::Real().Now());
-  return static_cast<int>(std::clamp<int64_t>(left.count(), 0, INT32_MAX));
-}
-
-// False when the deadline passed.
-bool WaitFor(int fd, short events, TimePoint deadline) {
-  while (true) {
-    pollfd wait{fd, events, 0};
-    const int ready = poll(&wait, 1, MillisLeft(deadline));
-    if (ready > 0) return true;
-    if (ready == 0 || errno != EINTR) return false;
-  }
-}
-
 // The first 4 KiB at most of what the server answers to `request`.
 Result<std::string> Exchange(const rpc::Url& url, const std::string& request, TimePoint deadline) {
-  MMC_ASSIGN_OR_RETURN(const auto addresses, Resolve(url));
-  const CloseFd socket_fd{
-      socket(addresses->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-  if (socket_fd.fd < 0) return ErrnoStatus("socket", errno);
-  if (connect(socket_fd.fd, addresses->ai_addr, addresses->ai_addrlen) != 0 &&
-      errno != EINPROGRESS) {
-    return ErrnoStatus("connect to " + url.ToString(), errno);
-  }
-  if (!WaitFor(socket_fd.fd, POLLOUT, deadline))
-    return Status(Code::kDeadline, url.ToString() + " did not answer");
-  int error = 0;
-  socklen_t size = sizeof(error);
-  getsockopt(socket_fd.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-  if (error != 0) return ErrnoStatus("connect to " + url.ToString(), error);
+  MMC_ASSIGN_OR_RETURN(const ProbeSocket probe, ProbeSocket::Connect(url, deadline));
   // A request of a few dozen bytes fits the empty send buffer of a new connection.
-  if (send(socket_fd.fd, request.data(), request.size(), MSG_NOSIGNAL) !=
+  if (send(probe.fd(), request.data(), request.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(request.size())) {
     return ErrnoStatus("send to " + url.ToString(), errno);
   }
   std::string answer;
   while (answer.size() < 4096 && answer.find("\r\n") == std::string::npos) {
-    if (!WaitFor(socket_fd.fd, POLLIN, deadline))
+    if (!probe.WaitFor(POLLIN, deadline))
       return Status(Code::kDeadline, url.ToString() + " did not answer");
     char chunk[1024];
-    const ssize_t got = recv(socket_fd.fd, chunk, sizeof(chunk), 0);
+    const ssize_t got = recv(probe.fd(), chunk, sizeof(chunk), 0);
     if (got == 0) break;
     if (got < 0) return ErrnoStatus("receive from " + url.ToString(), errno);
     answer.append(chunk, static_cast<size_t>(got));

@@ -1,5 +1,8 @@
 #include "common/rpc/url.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -84,6 +87,15 @@ Result<Url> ParseHostPort(std::string_view text) {
   Url url;
   MMC_RETURN_IF_ERROR(SplitHostPort(text, text, &url));
   return url;
+}
+
+bool IsLoopback(std::string_view host) {
+  const std::string text(host);
+  in_addr v4{};
+  if (inet_pton(AF_INET, text.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, text.c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  return text == "localhost";
 }
 
 }  // namespace mmc::rpc

@@ -22,5 +22,7 @@ struct Url {
 Result<Url> ParseUrl(std::string_view text);
 // "host:port" or "[v6]:port" without scheme.
 Result<Url> ParseHostPort(std::string_view text);
+// Nobody outside of this machine reaches `host`: "localhost", 127.0.0.0/8, ::1. Other names are not looked up: false.
+bool IsLoopback(std::string_view host);
 
 }  // namespace mmc::rpc

@@ -73,6 +73,8 @@ Response Failed(const Request& request, const Status& status) {
 
 bool IsDrainJobPath(std::string_view path) { return path == kStart || path == kQuery || path == kCancel; }
 
+Access DrainJobAccess(std::string_view path) { return path == kQuery ? Access::kNone : Access::kAdmin; }
+
 Response DrainJobPage(PoolView& pool, const Request& request, const Target& target) {
   const bool asks = target.path == kQuery;
   const bool reads = request.method == "GET" || request.method == "HEAD";

@@ -14,6 +14,8 @@
 namespace mmc::meta::http {
 
 bool IsDrainJobPath(std::string_view path);
+// REQUIRES: IsDrainJobPath(path). kAdmin, except for the page that only looks.
+Access DrainJobAccess(std::string_view path);
 // REQUIRES: IsDrainJobPath(target.path).
 Response DrainJobPage(PoolView& pool, const Request& request, const Target& target);
 

@@ -1,5 +1,8 @@
 #include "meta_service/http/http_server.h"
 
+#include <openssl/err.h>
+
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -13,7 +16,6 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <set>
 #include <thread>
@@ -22,7 +24,9 @@
 
 #include "common/base/mutex.h"
 #include "common/obs/log.h"
+#include "common/rpc/server_core.h"
 #include "common/rpc/url.h"
+#include "meta_service/http/http_stream.h"
 
 namespace mmc::meta::http {
 namespace {
@@ -63,30 +67,42 @@ Response ParseFailure(error_code error) {
 struct HttpServer::Impl {
   // One connection. Everything but `closing` is touched on its strand only.
   struct Session {
-    explicit Session(beast::tcp_stream s) : stream(std::move(s)) {}
-    beast::tcp_stream stream;
+    Session(tcp::socket socket, security::SslPtr ssl) : stream(std::move(socket), std::move(ssl)) {}
+    HttpStream stream;
     bool idle = true;  // between two requests: closing it loses nothing
+    Access access = Access::kNone;  // by its address or certificate
   };
   using Reply = beast::http::response<beast::http::string_body>;
 
-  Impl(HttpOptions opts, const Router& r) : options(std::move(opts)), router(r) {}
+  Impl(HttpOptions opts, const Router& r)
+      : options(std::move(opts)), router(r), tokens(options.token_path, options.token_key) {}
 
   Status Bind();
   asio::awaitable<void> Accept();
   // Closes them and waits until they have ended, at most until `deadline`.
   void CloseSessions(bool idle_only, TimePoint deadline) MMC_EXCLUDES(mutex);
+  std::shared_ptr<Session> MakeSession(tcp::socket socket);
   asio::awaitable<void> Serve(std::shared_ptr<Session> session);
-  asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer);
+  asio::awaitable<bool> Handshake(Session& session);
+  asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer, bool first);
+  asio::awaitable<void> ServeRequests(Session& session);
+  asio::awaitable<void> End(Session& session);
+  Request RequestOf(const beast::http::request<beast::http::string_body>& message, Access access);
   // False: the connection is of no use any more.
   asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head,
                                bool keep_alive);
   asio::awaitable<bool> Stream(Session& session, Response& response, Reply& head, bool chunked);
   asio::awaitable<bool> Write(Session& session, std::string_view bytes);
-  asio::awaitable<void> Discard(Session& session, beast::flat_buffer& buffer);
+  template <typename AnyStream>
+  asio::awaitable<void> Discard(AnyStream& stream, bool half_close, beast::flat_buffer& buffer);
+  void LogRefusal(Session& session, error_code error);
   void Forget(const std::shared_ptr<Session>& session);
 
   const HttpOptions options;
   const Router& router;
+  Tokens tokens;
+  bool trusting = false;  // of everybody: loopback, without TLS and tokens
+  rpc::LogLimit refusals_log;
   asio::io_context context;
   tcp::acceptor acceptor{context};
   std::vector<std::thread> threads;
@@ -121,7 +137,23 @@ Status HttpServer::Impl::Bind() {
   if (error)
     return Status(Code::kIo, options.url_key + " = " + options.url + ": " + error.message());
   port = acceptor.local_endpoint(error).port();
+  trusting = options.tls == nullptr && !tokens.configured() && endpoint.address().is_loopback();
   return Status::Ok();
+}
+
+std::shared_ptr<HttpServer::Impl::Session> HttpServer::Impl::MakeSession(tcp::socket socket) {
+  security::SslPtr ssl;
+  if (options.tls != nullptr) {
+    auto made = options.tls->NewServer(security::TlsContext::ClientCertificate::kOptional);
+    if (!made.ok()) {
+      MMC_LOG(WARNING) << "an HTTP connection is closed: " << made.status().ToString();
+      return nullptr;
+    }
+    ssl = *std::move(made);
+  }
+  auto session = std::make_shared<Session>(std::move(socket), std::move(ssl));
+  if (trusting) session->access = Access::kAdmin;
+  return session;
 }
 
 asio::awaitable<void> HttpServer::Impl::Accept() {
@@ -135,7 +167,8 @@ asio::awaitable<void> HttpServer::Impl::Accept() {
       co_await pause.async_wait(kAwait);
       continue;
     }
-    auto session = std::make_shared<Session>(beast::tcp_stream(std::move(socket)));
+    const std::shared_ptr<Session> session = MakeSession(std::move(socket));
+    if (session == nullptr) continue;
     {
       MutexLock lock(mutex);
       if (sessions.size() >= options.max_connections) continue;  // closes it
@@ -151,60 +184,126 @@ void HttpServer::Impl::Forget(const std::shared_ptr<Session>& session) {
   changed.NotifyAll();
 }
 
-asio::awaitable<bool> HttpServer::Impl::ReadFirstBytes(Session& session,
-                                                       beast::flat_buffer& buffer) {
+// True: the peer speaks TLS, and showed a certificate that holds or none.
+asio::awaitable<bool> HttpServer::Impl::Handshake(Session& session) {
+  constexpr char kTlsHandshake = 0x16;  // what the first record of TLS begins with
+  HttpStream& stream = session.stream;
+  stream.expires_after(options.request_timeout);
+  char first = 0;
+  auto [read_error, bytes] = co_await stream.raw().async_read_some(asio::buffer(&first, 1), kAwait);
+  if (read_error) co_return false;
+  if (first != kTlsHandshake) {
+    const std::string_view words =
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+        "this port speaks TLS: use https://\n";
+    co_await asio::async_write(stream.raw(), asio::buffer(words.data(), words.size()), kAwait);
+    beast::flat_buffer rest(kReadBytes);
+    co_await Discard(stream.raw(), true, rest);
+    co_return false;
+  }
+  auto [error, taken] = co_await stream.async_handshake(asio::buffer(&first, 1), kAwait);
+  if (error) {
+    LogRefusal(session, error);
+    co_return false;
+  }
+  const Result<security::Identity> peer = security::TlsContext::PeerIdentity(stream.ssl());
+  if (!peer.ok()) co_return false;  // the handshake has judged it: this does not happen
+  session.access = AccessOf(*peer);
+  co_return true;
+}
+
+void HttpServer::Impl::LogRefusal(Session& session, error_code error) {
+  if (error.category() != asio::error::get_ssl_category()) return;  // the peer is gone, or too slow
+  uint64_t left_out = 0;
+  if (!refusals_log.Allow(Clock::Real().Now(), &left_out)) return;
+  ERR_clear_error();
+  ERR_new();  // Asio has taken the error from OpenSSL's list, which the words are made from
+  ERR_set_error(ERR_GET_LIB(error.value()), ERR_GET_REASON(error.value()), nullptr);
+  const Status words = security::TlsContext::Describe(session.stream.ssl(), SSL_ERROR_SSL, 0);
+  error_code unknown;
+  const tcp::endpoint peer = session.stream.socket().remote_endpoint(unknown);
+  MMC_LOG(WARNING) << "HTTP: no TLS with " << (unknown ? "a peer" : peer.address().to_string()) << ": "
+                   << words.message() << (left_out == 0 ? "" : "; and " + std::to_string(left_out) + " like it");
+}
+
+asio::awaitable<bool> HttpServer::Impl::ReadFirstBytes(Session& session, beast::flat_buffer& buffer, bool first) {
   if (buffer.size() != 0) co_return true;  // of a request that came with the one before
-  session.stream.expires_after(options.idle_timeout);
+  session.stream.expires_after(first ? options.request_timeout : options.idle_timeout);
   auto [error, bytes] = co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
   buffer.commit(bytes);
   co_return !error;
 }
 
 asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) {
+  bool understood = true;
+  if (session->stream.has_tls()) understood = co_await Handshake(*session);
+  if (understood) {
+    co_await ServeRequests(*session);
+    co_await End(*session);
+  }
+  Forget(session);
+}
+
+// Says that nothing follows: with HTTP/1.0 that is the end of a body, which a stranger must not be able to make up.
+asio::awaitable<void> HttpServer::Impl::End(Session& session) {
+  if (session.stream.has_tls() && session.stream.socket().is_open()) {
+    session.stream.expires_after(kDiscardTime);
+    co_await session.stream.async_shutdown(kAwait);
+  }
+  error_code ignored;
+  session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+}
+
+Request HttpServer::Impl::RequestOf(const beast::http::request<beast::http::string_body>& message, Access access) {
+  if (access < Access::kAdmin && tokens.configured()) {
+    const auto field = message[beast::http::field::authorization];
+    access = std::max(access, tokens.Of({field.data(), field.size()}));
+  }
+  return {.method = std::string(message.method_string()),
+          .target = std::string(message.target()),
+          .unix_seconds = UnixSeconds(),
+          .body = message.body(),
+          .access = access};
+}
+
+asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
   beast::flat_buffer buffer(options.max_header_bytes + options.max_body_bytes + kReadBytes);
   bool open = true;
-  while (open && !closing) {
-    session->idle = true;
-    if (!co_await ReadFirstBytes(*session, buffer)) break;
-    session->idle = false;
+  for (bool first = true; open && !closing; first = false) {
+    session.idle = true;
+    if (!co_await ReadFirstBytes(session, buffer, first)) break;
+    session.idle = false;
     beast::http::request_parser<beast::http::string_body> parser;
     parser.header_limit(options.max_header_bytes);
     parser.body_limit(options.max_body_bytes);
-    session->stream.expires_after(options.request_timeout);
-    auto [error, bytes] = co_await beast::http::async_read(session->stream, buffer, parser, kAwait);
-    const bool link_failed = error && error.category() == asio::error::get_system_category();
-    if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed)
-      break;
+    session.stream.expires_after(options.request_timeout);
+    auto [error, bytes] = co_await beast::http::async_read(session.stream, buffer, parser, kAwait);
+    const bool link_failed = error && (error.category() == asio::error::get_system_category() ||
+                                       error.category() == asio::error::get_ssl_category());
+    if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed) break;
     if (error) {
-      if (co_await Answer(*session, ParseFailure(error), 11, false, false))
-        co_await Discard(*session, buffer);
+      if (co_await Answer(session, ParseFailure(error), 11, false, false))
+        co_await Discard(session.stream, !session.stream.has_tls(), buffer);
       break;
     }
     const auto& message = parser.get();
-    const Request request{.method = std::string(message.method_string()),
-                          .target = std::string(message.target()),
-                          .unix_seconds = UnixSeconds(),
-                          .body = message.body()};
+    const Request request = RequestOf(message, session.access);
     const bool keep_alive = message.keep_alive() && !closing;
-    open = co_await Answer(*session, router.Handle(request), message.version(),
-                           request.method == "HEAD", keep_alive);
+    open = co_await Answer(session, router.Handle(request), message.version(), request.method == "HEAD", keep_alive);
     open = open && keep_alive;
   }
-  error_code ignored;
-  session->stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  Forget(session);
 }
 
 // Closing with bytes unread resets the connection, and the peer may lose the answer that says why:
 // take some first.
-asio::awaitable<void> HttpServer::Impl::Discard(Session& session, beast::flat_buffer& buffer) {
+template <typename AnyStream>
+asio::awaitable<void> HttpServer::Impl::Discard(AnyStream& stream, bool half_close, beast::flat_buffer& buffer) {
   error_code ignored;
-  session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  session.stream.expires_after(kDiscardTime);
+  if (half_close) stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  stream.expires_after(kDiscardTime);
   for (size_t taken = 0; taken < kDiscardBytes;) {
     buffer.clear();
-    auto [error, bytes] =
-        co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
+    auto [error, bytes] = co_await stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
     if (error) break;
     taken += bytes;
   }
@@ -225,6 +324,7 @@ asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response respon
   reply.set(beast::http::field::server, "mmc_meta_service");
   reply.set(beast::http::field::content_type, response.content_type);
   reply.set(beast::http::field::cache_control, "no-store");
+  if (response.ask_token) reply.set(beast::http::field::www_authenticate, "Bearer");
   if (response.allow_get) reply.set(beast::http::field::allow, "GET, HEAD");
   const bool streamed = response.more != nullptr;
   const bool chunked = streamed && version != 10;
@@ -288,6 +388,7 @@ void HttpServer::Impl::CloseSessions(bool idle_only, TimePoint deadline) {
 HttpServer::~HttpServer() { Stop(Clock::Real().Now()); }
 
 Status HttpServer::Start() {
+  MMC_RETURN_IF_ERROR(impl_->tokens.Load());
   MMC_RETURN_IF_ERROR(impl_->Bind());
   asio::co_spawn(impl_->context, impl_->Accept(), asio::detached);
   for (int i = 0; i < impl_->options.threads; ++i) {

@@ -1,4 +1,8 @@
-// HttpServer: HTTP/1.1 in front of a Router, with a limit on everything a stranger can send.
+// HttpServer: HTTP/1.1 in front of a Router, in the clear or over TLS, with a limit on everything a stranger can send.
+//
+// Who asks is known by a token or, over TLS, by a client certificate (access.h); a certificate that does not hold ends
+// the handshake, none at all is a stranger. A server without TLS and without tokens trusts everybody when its address
+// is a loopback one, and nobody otherwise.
 //
 // Thread safety: Start and Stop from one thread, the rest from any. Ownership: owns its threads and
 // connections; the router must outlive it.
@@ -11,6 +15,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
+#include "common/security/tls_context.h"
 #include "meta_service/http/router.h"
 
 namespace mmc::meta::http {
@@ -23,8 +28,12 @@ struct HttpOptions {
   uint32_t max_header_bytes = 16 << 10;
   uint32_t max_body_bytes = 64 << 10;
   std::chrono::milliseconds idle_timeout{60'000};     // between two requests of one connection
-  std::chrono::milliseconds request_timeout{10'000};  // for all of one request
+  // For the TLS handshake, for the first byte after it, and for all of one request.
+  std::chrono::milliseconds request_timeout{10'000};
   std::chrono::milliseconds write_timeout{30'000};    // for one piece of a response
+  std::shared_ptr<security::TlsContext> tls;          // null: in the clear
+  std::string token_path;                             // file of tokens; empty: none
+  std::string token_key = "ock.mmc.meta_service.http.token.path";  // its setting, for messages
 };
 
 class HttpServer {
@@ -34,7 +43,7 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // Errors: kConfig (url), kIo (the address cannot be had; the message names the key to change).
+  // Errors: kConfig (url, tokens), kIo (the address cannot be had; the message names the key to change).
   Status Start();
   // Takes no new connection or request, lets running responses finish until `deadline`. Idempotent.
   void Stop(TimePoint deadline);

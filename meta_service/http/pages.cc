@@ -16,7 +16,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr uint32_t kListPage = 1000;  // keys a piece of /get_all_keys: at most 6 MiB of text
+constexpr uint32_t kListPage = 250;  // keys a piece of /get_all_keys: at most 1.5 MiB of text
 constexpr char kRole[] = "leader";    // of a pool with one meta service
 
 const char* MediumName(int medium) {
@@ -443,32 +443,32 @@ Response SegmentRemaining(const PageContext& page) {
   return Json(json::object{{"success", true}, {"data", std::move(data)}});
 }
 
-constexpr std::array<std::pair<std::string_view, Page>, 16> kPages = {{
-    {"/metrics", &Metrics},
-    {"/metrics/summary", &Summary},
-    {"/health", &Health},
-    {"/ready", &Ready},
-    {"/role", &Role},
-    {"/ha_status", &HaStatus},
-    {"/leader", &Leader},
-    {"/get_all_keys", &AllKeys},
-    {"/query_key", &QueryKey},
-    {"/batch_query_keys", &BatchQueryKeys},
-    {"/get_all_segments", &AllSegments},
-    {"/query_segment", &QuerySegment},
-    {"/get_segments_detail", &SegmentsDetail},
-    {"/api/v1/segments/status", &SegmentStatus},
-    {"/api/v1/capacity/usage", &CapacityUsage},
-    {"/api/v1/capacity/segment_remaining", &SegmentRemaining},
+constexpr std::array<std::pair<std::string_view, PageRow>, 16> kPages = {{
+    {"/metrics", {&Metrics, Access::kNone}},
+    {"/metrics/summary", {&Summary, Access::kNone}},
+    {"/health", {&Health, Access::kNone}},
+    {"/ready", {&Ready, Access::kNone}},
+    {"/role", {&Role, Access::kNone}},
+    {"/ha_status", {&HaStatus, Access::kNone}},
+    {"/leader", {&Leader, Access::kNone}},
+    {"/get_all_keys", {&AllKeys, Access::kRead}},
+    {"/query_key", {&QueryKey, Access::kRead}},
+    {"/batch_query_keys", {&BatchQueryKeys, Access::kRead}},
+    {"/get_all_segments", {&AllSegments, Access::kNone}},
+    {"/query_segment", {&QuerySegment, Access::kNone}},
+    {"/get_segments_detail", {&SegmentsDetail, Access::kNone}},
+    {"/api/v1/segments/status", {&SegmentStatus, Access::kNone}},
+    {"/api/v1/capacity/usage", {&CapacityUsage, Access::kNone}},
+    {"/api/v1/capacity/segment_remaining", {&SegmentRemaining, Access::kNone}},
 }};
 
 }  // namespace
 
-Page FindPage(std::string_view path) {
-  for (const auto& [route, page] : kPages) {
-    if (route == path) return page;
+PageRow FindPage(std::string_view path) {
+  for (const auto& [route, row] : kPages) {
+    if (route == path) return row;
   }
-  return nullptr;
+  return {};
 }
 
 }  // namespace mmc::meta::http

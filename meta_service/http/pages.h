@@ -16,7 +16,10 @@ struct PageContext {
 
 using Page = Response (*)(const PageContext&);
 
-// Null: there is no such page.
-Page FindPage(std::string_view path);
+struct PageRow {
+  Page page = nullptr;  // null: there is no such page
+  Access needs = Access::kNone;
+};
+PageRow FindPage(std::string_view path);
 
 }  // namespace mmc::meta::http

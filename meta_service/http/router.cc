@@ -21,6 +21,16 @@ bool IsNotHere(std::string_view path) {
   });
 }
 
+Response NoEntry(const Request& request, const std::string& page, Access needed, const std::string& how) {
+  const bool stranger = request.access == Access::kNone;
+  const std::string what = needed == Access::kAdmin ? " changes something" : " names keys";
+  const Status status(Code::kPermission, stranger ? page + what + ": " + how
+                                                  : page + what + ": this token may only read, take one of 'admin'");
+  Response response = ErrorResponse(stranger ? 401 : 403, status, request.unix_seconds);
+  response.ask_token = stranger;
+  return response;
+}
+
 }  // namespace
 
 Response ErrorResponse(int http_status, const Status& status, int64_t unix_seconds) {
@@ -41,9 +51,11 @@ Response Router::Handle(const Request& request) const {
   const Result<Target> target = ParseTarget(request.target);
   if (!target.ok()) return ErrorResponse(400, target.status(), request.unix_seconds);
   const std::string shown = PrintableKey(target->path);
-  if (IsDrainJobPath(target->path)) return DrainJobPage(pool_, request, *target);
-  const Page page = FindPage(target->path);
-  if (page == nullptr) {
+  const bool drain_job = IsDrainJobPath(target->path);
+  const PageRow row = drain_job ? PageRow{nullptr, DrainJobAccess(target->path)} : FindPage(target->path);
+  if (request.access < row.needs) return NoEntry(request, shown, row.needs, info_.how_to_enter);
+  if (drain_job) return DrainJobPage(pool_, request, *target);
+  if (row.page == nullptr) {
     if (IsNotHere(target->path)) {
       const Status status(Code::kUnsupported, shown + " is not supported by this service");
       return ErrorResponse(501, status, request.unix_seconds);
@@ -56,7 +68,7 @@ Response Router::Handle(const Request& request) const {
     response.allow_get = true;
     return response;
   }
-  return page({pool_, info_, *target, request.unix_seconds});
+  return row.page({pool_, info_, *target, request.unix_seconds});
 }
 
 }  // namespace mmc::meta::http

@@ -7,6 +7,8 @@
 //              /api/v1/capacity/segment_remaining
 //   read only  another method than GET or HEAD answers 405; only drain_jobs.h has pages that change
 //              something
+//   access     what names keys, and what changes something, needs it (access.h): 401 for a stranger,
+//              403 for one who may only read
 //   not here   routes that change something, or that have nothing to show, answer 501
 //   errors     {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot
 //              answer (an unknown key or segment, a missing parameter) comes with HTTP 200, as
@@ -22,6 +24,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "meta_service/http/access.h"
 #include "meta_service/http/pool_view.h"
 #include "meta_service/http/target.h"
 
@@ -32,6 +35,7 @@ struct Request {
   std::string target;  // "/query_key?key=a"
   int64_t unix_seconds = 0;
   std::string body;
+  Access access = Access::kNone;  // of whoever asks
 };
 
 struct Response {
@@ -39,6 +43,7 @@ struct Response {
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
   bool allow_get = false;  // 405: send the Allow header
+  bool ask_token = false;  // 401: send the WWW-Authenticate header
   // When set, the body goes on with what this answers, piece by piece; an empty piece ends it. An
   // error breaks the connection, so that the reader sees that the body is not complete.
   std::function<Result<std::string>()> more;
@@ -47,6 +52,7 @@ struct Response {
 struct PageInfo {
   std::string rpc_url;  // of this meta service, for /leader
   std::string version;
+  std::string how_to_enter = "send a token";  // what a stranger is told
 };
 
 class Router {

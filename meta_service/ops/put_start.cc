@@ -16,6 +16,10 @@ constexpr int kMaxPreferred = 64;
 constexpr auto kPartialWait = std::chrono::seconds(1);
 // Leases end without an event, so a wait for space looks again from time to time.
 constexpr auto kLookAgain = std::chrono::milliseconds(50);
+// So many calls wait for space, and as many for other writers; one more is answered at once and may come again. Those
+// that wait look again the more seldom the more they are: tens of thousands of them would leave no time for others.
+constexpr size_t kMaxWaiting = 4096;
+constexpr size_t kWaitingAtFullPace = 256;
 
 class PutCall {
  public:
@@ -142,8 +146,11 @@ Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartReq
     if (until <= now) break;
     if (env.waiters.closed())
       co_return Status(Code::kShuttingDown, "the meta service stops, nothing was started");
+    const size_t waiting = (call.LacksSpace() ? env.waiters.space() : env.waiters.keys()).waiting();
+    if (waiting >= kMaxWaiting) break;
     if (call.LacksSpace()) {
-      co_await env.waiters.space().Wait(space, std::min(until, now + kLookAgain));
+      const auto pause = kLookAgain * (1 + waiting / kWaitingAtFullPace);
+      co_await env.waiters.space().Wait(space, std::min<TimePoint>(until, now + pause));
     } else {
       co_await env.waiters.keys().Wait(keys, until);
     }

@@ -83,6 +83,10 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
       Object* object = shard.table.Find(row.hash, keys[i]);
       if (object == nullptr || object->writing) continue;
       if (pin) {
+        if (counters_.pins.load(std::memory_order_relaxed) >= options_.max_pins) {
+          row.code = Code::kQueueFull;
+          continue;
+        }
         const auto pinned = shard.pinned.try_emplace(object->generation, object).first;
         if (pinned->second != object ||
             !session->AddPin(object->generation, row.hash, options_.max_pins_per_session)) {

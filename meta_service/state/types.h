@@ -53,6 +53,7 @@ struct StateOptions {
   uint32_t max_sessions = 65'536;
   uint32_t max_grants_per_session = 1u << 16;
   uint32_t max_pins_per_session = 1u << 20;
+  uint64_t max_pins = 1u << 22;  // of all sessions together: each takes about a hundred bytes
   uint32_t max_feed_records =
       1u << 18;  // per node, not yet acknowledged; then commits there answer kQueueFull
   uint32_t max_nodes = 4096;

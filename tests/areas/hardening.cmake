@@ -14,3 +14,14 @@ if(NOT MMC_SANITIZE)
       ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
   set_tests_properties(hardening_test units_test PROPERTIES LABELS hardening TIMEOUT 60)
 endif()
+
+# Peers that take what they can get, against real daemons: memory stays bounded. One at a time: they measure it.
+add_test(NAME attacks_resources COMMAND ${MMC_PYTEST} -s ${CMAKE_CURRENT_SOURCE_DIR}/attacks/test_resources.py)
+set_tests_properties(attacks_resources PROPERTIES
+  LABELS attacks TIMEOUT 600 RUN_SERIAL ON ENVIRONMENT MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
+foreach(name test_http_access)
+  add_test(NAME e2e_${name} COMMAND ${MMC_PYTEST} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${name}.py)
+  set_tests_properties(e2e_${name} PROPERTIES
+    LABELS e2e TIMEOUT 300 ENVIRONMENT MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+endforeach()

@@ -1,5 +1,6 @@
-// Requests as strangers write them, into the pages over a made-up pool: "METHOD target". Answers
-// must be whole: a known HTTP status, JSON where it says JSON, and streams that end.
+// Requests as strangers write them, into the pages over a made-up pool: "METHOD target", then maybe a line feed and a
+// body. Answers must be whole: a known HTTP status, JSON where it says JSON, and streams that end. Whoever has no leave
+// reaches no key and changes nothing.
 #include <boost/json.hpp>
 #include <cstdint>
 #include <cstdlib>
@@ -34,8 +35,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const size_t space = text.find(' ');
   Request request{.method = std::string(text.substr(0, space)), .unix_seconds = 1};
-  if (space != std::string_view::npos) request.target = text.substr(space + 1);
+  if (space != std::string_view::npos) {
+    const std::string_view rest = text.substr(space + 1);
+    const size_t line = rest.find('\n');
+    request.target = rest.substr(0, line);
+    if (line != std::string_view::npos) request.body = rest.substr(line + 1);
+  }
+  FakePool& pool = Pool();
+  const int questions = pool.key_questions, drains = pool.drains;
+  const Response refused = router.Handle(request);
+  Check(pool.key_questions == questions && pool.drains == drains);
+  request.access = Access::kRead;
+  router.Handle(request);
+  Check(pool.drains == drains);
+  request.access = Access::kAdmin;
   const Response response = router.Handle(request);
+  Check(response.status != 401 && response.status != 403);
+  if (refused.status == 401) Check(refused.ask_token && !refused.more);
   switch (response.status) {
     case 200:
     case 400:

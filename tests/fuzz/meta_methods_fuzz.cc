@@ -60,7 +60,7 @@ struct World {
     Call(method, request);
   }
   void Dispatch(uint8_t pick, const uint8_t* data, size_t size) {
-    switch (pick % 22) {
+    switch (pick % 26) {
       case 0:
         return Parse(proto::kOpenSession, data, size);
       case 1:
@@ -103,8 +103,16 @@ struct World {
         return Parse(proto::kDirectory, data, size);
       case 20:
         return Parse(proto::kClusterStatus, data, size);
-      default:
+      case 21:
         return Parse(proto::kCloseSession, data, size);
+      case 22:
+        return Parse(proto::kCatalogReport, data, size);
+      case 23:
+        return Parse(proto::kDrain, data, size);
+      case 24:
+        return Parse(proto::kScrub, data, size);
+      default:
+        return Parse(proto::kScrubStatus, data, size);
     }
   }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <string>
 
@@ -33,6 +34,7 @@ class FakePool final : public PoolView {
 
   // The replica of every key: its size at offset 4096 * size, on node 1.
   Status Stat(std::span<const std::string_view> asked, proto::StatReply* out) override {
+    ++key_questions;
     if (!down.ok()) return down;
     for (const std::string_view key : asked) {
       const auto it = keys.find(std::string(key));
@@ -53,6 +55,7 @@ class FakePool final : public PoolView {
 
   Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
               proto::ListReply* out) override {
+    ++key_questions;
     if (!down.ok()) return down;
     if (lists_left >= 0 && lists_left-- == 0)
       return Status(Code::kUnavailable, "gone in the middle");
@@ -70,6 +73,7 @@ class FakePool final : public PoolView {
   }
 
   Status Drain(const std::string& node, bool cancel) override {
+    ++drains;
     if (!down.ok()) return down;
     for (proto::Node& info : *cluster_.mutable_nodes()) {
       if (info.name() != node) continue;
@@ -88,6 +92,7 @@ class FakePool final : public PoolView {
   Status down;                           // what everything answers when it is not OK
   uint64_t drain_left = 3;               // objects on a node that is drained
   int lists_left = -1;                   // List calls until one fails; -1: never
+  std::atomic<int> key_questions{0}, drains{0};  // calls that name keys, that change something
   bool recovering = false;
   bool ready = true;
 

@@ -17,10 +17,12 @@ using testing::HasSubstr;
 class HttpRouterTest : public testing::Test {
  protected:
   FakePool pool_;
-  Router router_{pool_, {.rpc_url = "tcp://127.0.0.1:5000", .version = "1.2.3"}};
+  Router router_{pool_, {.rpc_url = "tcp://127.0.0.1:5000", .version = "1.2.3", .how_to_enter = "knock"}};
+  Access access_ = Access::kAdmin;
 
   Response Get(const std::string& target, const std::string& method = "GET") {
-    return router_.Handle({.method = method, .target = target, .unix_seconds = 1700000000});
+    return router_.Handle(
+        {.method = method, .target = target, .unix_seconds = 1700000000, .access = access_});
   }
   json::value GetJson(const std::string& target) {
     const Response response = Get(target);
@@ -41,10 +43,51 @@ class HttpRouterTest : public testing::Test {
   }
 };
 
+TEST_F(HttpRouterTest, StrangersSeeNumbersAndReadersSeeKeys) {
+  pool_.keys["secret-key"] = 5;
+  const std::vector<std::string> keys = {"/get_all_keys", "/query_key?key=secret-key", "/batch_query_keys?keys=a,b",
+                                         "/%67et_all_keys"};
+  const std::vector<std::string> changes = {"/api/v1/drain_jobs?node=beta", "/api/v1/drain_jobs/cancel?job_id=beta"};
+  const std::vector<std::string> open = {"/metrics", "/metrics/summary", "/health", "/ready", "/get_all_segments",
+                                         "/api/v1/drain_jobs/query?job_id=beta", "/no/such/page"};
+  access_ = Access::kNone;
+  for (const std::string& target : keys) {
+    for (const char* method : {"GET", "HEAD", "POST"}) {
+      const Response response = Get(target, method);
+      EXPECT_EQ(response.status, 401) << method << " " << target;
+      EXPECT_TRUE(response.ask_token);
+      EXPECT_THAT(response.body, HasSubstr("names keys: knock"));
+      EXPECT_EQ(response.body.find("secret-key"), std::string::npos);
+    }
+  }
+  for (const std::string& target : changes) EXPECT_EQ(Get(target, "POST").status, 401) << target;
+  for (const std::string& target : open) {
+    EXPECT_NE(Get(target).status, 401) << target;
+    EXPECT_EQ(Whole(Get(target)).find("secret-key"), std::string::npos) << target;
+  }
+  EXPECT_EQ(pool_.key_questions, 0) << "nothing was asked for a stranger";
+  EXPECT_EQ(pool_.drains, 0);
+
+  access_ = Access::kRead;
+  for (const std::string& target : keys) EXPECT_EQ(Get(target).status, 200) << target;
+  EXPECT_THAT(Whole(Get("/get_all_keys")), HasSubstr("secret-key"));
+  for (const std::string& target : changes) {
+    const Response response = Get(target, "POST");
+    EXPECT_EQ(response.status, 403) << target;
+    EXPECT_FALSE(response.ask_token);
+  }
+  EXPECT_EQ(pool_.drains, 0);
+  access_ = Access::kAdmin;
+  for (const std::string& target : changes) EXPECT_EQ(Get(target, "POST").status, 200) << target;
+  EXPECT_EQ(pool_.drains, 2);
+}
+
 TEST_F(HttpRouterTest, DrainJobsEmptyANode) {
   const auto post = [this](const std::string& target, const std::string& body = "") {
     return json::parse(
-        router_.Handle({.method = "POST", .target = target, .unix_seconds = 1700000000, .body = body}).body);
+        router_
+            .Handle({.method = "POST", .target = target, .unix_seconds = 1700000000, .body = body, .access = access_})
+            .body);
   };
   EXPECT_EQ(GetJson("/api/v1/drain_jobs/query?job_id=beta").at("status_name"), "CANCELED");
   EXPECT_EQ(Get("/api/v1/drain_jobs?node=beta").status, 405) << "a page that changes something is not for GET";

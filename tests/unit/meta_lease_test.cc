@@ -148,5 +148,25 @@ TEST_F(MetaLease, StatShowsLeaseAndPinsAndExistsTakesNone) {
   EXPECT_EQ(row.pins, 1u);
 }
 
+class MetaPinLimit : public MetaFixture {
+ protected:
+  MetaPinLimit() : MetaFixture({.max_pins_per_session = 2, .max_pins = 3}) {}
+};
+
+TEST_F(MetaPinLimit, PinsOfASessionAndOfAllAreBounded) {
+  FakeNode node = Join("n", 2_MiB);
+  const uint64_t session = OpenSession(), other = OpenSession();
+  for (const char* key : {"a", "b", "c"}) ASSERT_EQ(Put(session, key, 4096), Code::kOk);
+  EXPECT_EQ(Lookup("a", 1s, session, true).code, Code::kOk);
+  EXPECT_EQ(Lookup("b", 1s, session, true).code, Code::kOk);
+  EXPECT_EQ(Lookup("c", 1s, session, true).code, Code::kQueueFull) << "the session's own limit";
+  EXPECT_EQ(Lookup("c", 1s, session).code, Code::kOk) << "a lease is another thing";
+  EXPECT_EQ(Lookup("a", 1s, other, true).code, Code::kOk);
+  EXPECT_EQ(Lookup("b", 1s, other, true).code, Code::kQueueFull) << "the limit of all";
+  EXPECT_EQ(state_.figures().pins, 3u);
+  ASSERT_TRUE(state_.CloseSession(session, now()).ok());
+  EXPECT_EQ(Lookup("b", 1s, other, true).code, Code::kOk);
+}
+
 }  // namespace
 }  // namespace mmc::meta

@@ -186,6 +186,11 @@ TEST(RpcUrl, Parts) {
   EXPECT_EQ(v6->ToString(), "tcp://[::1]:0");
   EXPECT_EQ(ParseUrl("http://meta.example:8000/")->ToString(), "http://meta.example:8000");
   EXPECT_EQ(ParseUrl("local://?dram=1GB")->host, "?dram=1GB");
+  for (const char* host : {"127.0.0.1", "127.9.8.7", "::1", "localhost"}) EXPECT_TRUE(IsLoopback(host)) << host;
+  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "::ffff:10.0.0.1", "fe80::1", "meta.example",
+                           "localhost.example", "127.0.0.1.example", ""}) {
+    EXPECT_FALSE(IsLoopback(host)) << host;
+  }
   EXPECT_EQ(ParseHostPort("[::1]:7000")->ToString(), "[::1]:7000");
 }
 
