@@ -115,9 +115,11 @@ static void test_bad_arguments(mmc_client* client) {
   CHECK_CODE(MMC_INVALID_ARGUMENT, mmc_exists(client, "k", 1, NULL, &error));
 }
 
-static void exists_with_a_lease(mmc_client* client, const mmc_key* keys) {
+static void all_three_exist(mmc_client* client, const mmc_key* keys) {
   uint8_t present[3] = {7, 7, 7};
   mmc_object_info info;
+  CHECK_CODE(MMC_OK, mmc_exists_batch(client, keys, 3, present, &error));
+  CHECK(present[0] == 1 && present[1] == 1 && present[2] == 1);
   CHECK_CODE(MMC_OK, mmc_exists_lease_batch(client, keys, 3, 60000, present, &error));
   CHECK(present[0] == 1 && present[1] == 1 && present[2] == 1);
   CHECK_CODE(MMC_OK, mmc_stat(client, keys, 1, &info, &error));
@@ -132,7 +134,6 @@ static void test_batches(mmc_client* client) {
   size_t too_many[3] = {2, 1, 2}, too_few[3] = {2, 1, 0}, wraps[3] = {(size_t)-1, 2, 3};
   mmc_code codes[3] = {-1, -1, -1};
   mmc_get_result results[3];
-  uint8_t present[3] = {9, 9, 9};
   mmc_object_info infos[3];
   size_t prefix = 9;
   char room[6];
@@ -166,9 +167,7 @@ static void test_batches(mmc_client* client) {
   CHECK_CODE(MMC_OK, mmc_put_batch(client, keys, 3, buffers, 4, counts, &options, codes, &error));
   CHECK(codes[0] == MMC_EXISTS && codes[1] == MMC_OK && codes[2] == MMC_EXISTS);
 
-  CHECK_CODE(MMC_OK, mmc_exists_batch(client, keys, 3, present, &error));
-  CHECK(present[0] == 1 && present[1] == 1 && present[2] == 1);
-  exists_with_a_lease(client, keys);
+  all_three_exist(client, keys);
   CHECK_CODE(MMC_OK, mmc_prefix(client, keys, 3, &prefix, &error));
   CHECK(prefix == 3);
   CHECK_CODE(MMC_OK, mmc_stat(client, keys, 3, infos, &error));
