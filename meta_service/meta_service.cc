@@ -96,7 +96,8 @@ struct MetaService::Impl {
                                 .max_connections = options.max_connections,
                                 .metrics = &registry})),
         runner(JobsOf(state, mover, before), clock,
-               [this](TimePoint now) { waiters.Expire(now); }) {
+               [this](TimePoint now) { waiters.Expire(now); },
+               [this](TimePoint now) { state.Resumed(now); }) {
     state.SetListener(&waiters);
     state.BeginRecovery(clock.Now());
     RegisterMetrics(registry, state, clock);

@@ -210,7 +210,7 @@ def check_listed(tree):
     words = [(set(re.findall(r"[\w.]+", text)), set(re.findall(r"[\w.]*\$\{\w+\}[\w.]*", text))) for text in cmake]
     for name in tree.files:
         path = Path(name)
-        if path.suffix in (".cc", ".c") or re.match(r"tests/(e2e|python)/test_.*\.py$", name):
+        if path.suffix in (".cc", ".c") or re.match(r"tests/(e2e|python|faults)/test_.*\.py$", name):
             wanted = path.stem if path.suffix == ".py" else path.name
             if not any(wanted in plain or in_a_loop(wanted, plain, patterns) for plain, patterns in words):
                 yield f"{name}:1: listed: no CMake file names it, so nothing builds or runs it"

@@ -18,9 +18,10 @@ namespace mmc::meta {
 
 class Runner {
  public:
-  // `each_turn` runs every few milliseconds.
+  // `each_turn` runs every few milliseconds; `resumed` before a turn that comes far too late, because
+  // the whole process was stopped for a while.
   Runner(std::vector<std::unique_ptr<Job>> jobs, Clock& clock,
-         std::function<void(TimePoint)> each_turn);
+         std::function<void(TimePoint)> each_turn, std::function<void(TimePoint)> resumed);
   ~Runner() { Stop(); }
 
   void Start();
@@ -38,6 +39,7 @@ class Runner {
 
   Clock& clock_;
   const std::function<void(TimePoint)> each_turn_;
+  const std::function<void(TimePoint)> resumed_;
   Mutex jobs_mutex_;
   std::vector<Entry> entries_ MMC_GUARDED_BY(jobs_mutex_);
   Mutex mutex_;

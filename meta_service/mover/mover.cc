@@ -18,6 +18,7 @@ constexpr size_t kSlotsPerLock = 512;
 constexpr size_t kMaxBad = 4096;       // corrupt replicas that wait for their pins
 constexpr size_t kMaxSuspects = 4096;  // objects of which one copy came out corrupt
 constexpr size_t kMaxResting = 65'536;
+constexpr size_t kMaxUnrecorded = 1 << 20;
 constexpr auto kRest = std::chrono::seconds(1);  // after a copy that failed
 constexpr auto kBadPause = std::chrono::seconds(1);
 
@@ -78,7 +79,7 @@ void Mover::Finish(uint32_t node, uint64_t id, Code code, TimePoint now) {
     if (it == copies_.end() || it->second.destination != node) return;
     const Copy copy = std::move(it->second);
     copies_.erase(it);
-    const bool admitted = code == Code::kOk && Admit(copy, now, &effects);
+    const bool admitted = code == Code::kOk && Admit(copy, &effects);
     End(copy, admitted, now, &effects);
     if (admitted) {
       ++figures_.copied_objects;
@@ -241,10 +242,26 @@ bool Mover::EmptyOne(Shard& shard, Object* object, uint64_t hash, TimePoint now,
     drop = outcome == Outcome::kNoRoom && staying > 0;
   }
   if (drop && object->pins == 0) {
-    state_.DropReplica(shard, object, leaving, now, effects);
+    if (Recorded(*object)) state_.DropReplica(shard, object, leaving, now, effects);
     empty_.moved = true;
   }
   return true;
+}
+
+bool Mover::Recorded(const Object& object) {
+  if (unrecorded_.size() >= kMaxUnrecorded) unrecorded_.clear();  // of some that were removed; the others wait anew
+  auto& waits = unrecorded_[object.generation];
+  bool all = true;
+  for (uint32_t i = 0; i < object.replica_count; ++i) {
+    const uint32_t slot = object.replicas()[i].placed.segment;
+    Segment& segment = state_.segments_.Get(slot);
+    if (Leaving(slot) || segment.dead()) continue;
+    auto wait = std::find_if(waits.begin(), waits.end(), [slot](const auto& entry) { return entry.first == slot; });
+    if (wait == waits.end()) wait = waits.emplace(wait, slot, segment.feed().last_seq());
+    all &= segment.feed().Settled(wait->second);
+  }
+  if (all) unrecorded_.erase(object.generation);
+  return all;
 }
 
 const Replica* Mover::PickSource(const Object& object, uint32_t wanted_slot) const {
@@ -361,7 +378,7 @@ Mover::Outcome Mover::Begin(Shard& shard, Object* object, uint64_t hash, uint32_
 
 // ---- ending -------------------------------------------------------------------------------------------------------
 
-bool Mover::Admit(const Copy& copy, TimePoint now, Effects* effects) {
+bool Mover::Admit(const Copy& copy, Effects* effects) {
   Segment& to = state_.segments_.Get(copy.placed.segment);
   Shard& shard = state_.ShardOf(copy.hash);
   MutexLock lock(shard.mutex);
@@ -369,23 +386,19 @@ bool Mover::Admit(const Copy& copy, TimePoint now, Effects* effects) {
   if (pinned == shard.pinned.end() || to.dead() || !to.feed().HasRoom()) return false;
   Object* object = pinned->second;
   if (object->detached || object->replica_count >= kMaxReplicas) return false;
-  uint32_t source = object->replica_count;
+  bool has_source = false;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     const uint32_t slot = object->replicas()[i].placed.segment;
     if (state_.segments_.Get(slot).node() == to.node()) return false;
-    if (slot == copy.source_slot) source = i;
+    has_source |= slot == copy.source_slot;
   }
   // A source that went away while it was read says nothing about what was read.
-  if (source == object->replica_count || state_.segments_.Get(copy.source_slot).dead()) return false;
+  if (!has_source || state_.segments_.Get(copy.source_slot).dead()) return false;
   const uint8_t asked = object->asked;
   object = state_.AddReplica(shard, object, copy.hash, copy.placed);
   object->asked = asked;
   state_.NoteReplicas(shard, object, copy.hash);
   state_.QueueAdd(*object, object->replicas()[object->replica_count - 1].placed, effects, nullptr);
-  const bool ours_alone = object->pins == 1;
-  if (Leaving(copy.source_slot) && ours_alone && object->replica_count > object->asked) {
-    state_.DropReplica(shard, object, source, now, effects);
-  }
   return true;
 }
 

@@ -3,7 +3,8 @@
 //
 // A copy holds a pin on its object, so that the source stays in place, and the space at its destination. The
 // destination node is told by its catalog poll (Collect), reads the bytes itself, and answers (Finish): then the
-// replica is added and its ADD record queued, or the space goes back. A command is told again until it is
+// replica is added and its ADD record queued, or the space goes back; the replica on a draining node goes when the
+// catalogs have the others. A command is told again until it is
 // answered, and its space is not used for anything else before: a node answers every command that it was told, or
 // its incarnation ends. Copies never make the evictor work: they go only where the high threshold is not passed,
 // so nothing is lost for them.
@@ -23,6 +24,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -108,6 +110,9 @@ class Mover {
   // False: go on with this object, later.
   bool EmptyOne(Shard& shard, Object* object, uint64_t hash, TimePoint now, Effects* effects)
       MMC_REQUIRES(mutex_, shard.mutex);
+  // Whether the catalogs of its replicas that stay have them: only then may another one be forgotten, or a restart of
+  // the meta service between the two would lose the object.
+  bool Recorded(const Object& object) MMC_REQUIRES(mutex_);
   bool Leaving(uint32_t slot) const MMC_REQUIRES(mutex_) { return leaving_.count(slot) != 0; }
 
   // Sources: `wanted_slot` when it can be read, else the best one.
@@ -121,7 +126,7 @@ class Mover {
       MMC_REQUIRES(mutex_);
 
   // Adds the replica. False: there is nothing to add it to, or it cannot be told to the catalog now.
-  bool Admit(const Copy& copy, TimePoint now, Effects* effects) MMC_REQUIRES(mutex_);
+  bool Admit(const Copy& copy, Effects* effects) MMC_REQUIRES(mutex_);
   void End(const Copy& copy, bool keep_space, TimePoint now, Effects* effects) MMC_REQUIRES(mutex_);
   void EndOrphans(TimePoint now, Effects* effects) MMC_REQUIRES(mutex_);
   void Corrupt(const Copy& copy, TimePoint now, Effects* effects) MMC_REQUIRES(mutex_);
@@ -162,6 +167,8 @@ class Mover {
   std::vector<Bad> bad_ MMC_GUARDED_BY(mutex_);  // pinned when they were to go
   TimePoint next_bad_ MMC_GUARDED_BY(mutex_);
   std::unordered_set<uint64_t> suspects_ MMC_GUARDED_BY(mutex_);  // generations of which one copy came out corrupt
+  // Objects that wait to leave a node, by generation: up to which record (by slot of the segment) they wait.
+  std::unordered_map<uint64_t, std::vector<std::pair<uint32_t, uint64_t>>> unrecorded_ MMC_GUARDED_BY(mutex_);
   // Generations of which a copy has failed, until when they rest.
   std::unordered_map<uint64_t, TimePoint> resting_ MMC_GUARDED_BY(mutex_);
   MoverFigures figures_ MMC_GUARDED_BY(mutex_);

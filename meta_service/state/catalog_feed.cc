@@ -36,6 +36,11 @@ bool CatalogFeed::Settled(uint64_t seq) const {
   return closed_ || acked_seq_ >= seq;
 }
 
+uint64_t CatalogFeed::last_seq() const {
+  MutexLock lock(mutex_);
+  return next_seq_ - 1;
+}
+
 bool CatalogFeed::Add(CatalogEntry entry, uint64_t* seq) {
   MutexLock lock(mutex_);
   if (closed_) return false;

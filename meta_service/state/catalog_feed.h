@@ -37,6 +37,8 @@ class CatalogFeed {
   bool Flow();
   // True when the node's catalog has everything up to `seq`, or there is no such node any more.
   bool Settled(uint64_t seq) const;
+  // Of the newest record; Settled(it) is true when the catalog has everything.
+  uint64_t last_seq() const;
 
   // Each answers true when a waiting poll must be told.
   bool Add(CatalogEntry entry, uint64_t* seq);

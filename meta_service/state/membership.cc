@@ -209,12 +209,13 @@ Status Membership::Suspect(uint32_t id, Duration hold, TimePoint now) {
   return Status::Ok();
 }
 
-Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoint now) {
+Membership::Segments Membership::Check(Duration suspect, Duration grace, TimePoint listening_since,
+                                       TimePoint now) {
   MutexLock lock(mutex_);
   Segments dropped;
   for (auto& [id, node] : nodes_) {
     if (node.gone) continue;
-    const Duration silent = now - node.last_heard;
+    const Duration silent = now - std::max(node.last_heard, listening_since);
     if (silent >= grace) {
       Segments dead = End(&node, NodeHealth::kDead);
       dropped.insert(dropped.end(), dead.begin(), dead.end());

@@ -76,8 +76,9 @@ class Membership {
   // No new placement there while it is draining, in this incarnation. Errors: kNotFound.
   Status Drain(const std::string& name, bool on);
   Segments Draining() const;
-  // Serving -> suspect -> dead. Gives the segments of those that died now.
-  Segments Check(Duration suspect, Duration grace, TimePoint now);
+  // Serving -> suspect -> dead. Gives the segments of those that died now. Silence before `listening_since` is not
+  // theirs.
+  Segments Check(Duration suspect, Duration grace, TimePoint listening_since, TimePoint now);
 
   std::shared_ptr<const PlacementView> View() const;
   std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;

@@ -31,6 +31,7 @@
 
 #include <array>
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -151,6 +152,9 @@ class MetaState {
   Status ReportReplica(uint64_t session, uint32_t node, Code met, TimePoint now);
   // Serving -> suspect -> dead by silence; a dead node's replicas are dropped.
   void CheckNodes(TimePoint now);
+  // This process was stopped (SIGSTOP, a suspended machine) and goes on: it has heard nobody meanwhile, so that only
+  // silence from here on makes nodes and sessions end.
+  void Resumed(TimePoint now) { listening_since_.store(now.time_since_epoch().count()); }
   std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;
   uint64_t directory_version() const { return membership_.version(); }
 
@@ -282,7 +286,10 @@ class MetaState {
   SegmentTable segments_;
   DeferredFree deferred_;
   Sessions sessions_;
+  TimePoint ListeningSince() const { return TimePoint(Duration(listening_since_.load())); }
+
   Membership membership_;
+  std::atomic<int64_t> listening_since_{std::numeric_limits<int64_t>::min()};
   std::array<Shard, kShards> shards_;
   std::atomic<bool> recovering_{false};
   std::atomic<bool> burying_{false};  // reports are open, or may come

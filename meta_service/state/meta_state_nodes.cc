@@ -106,7 +106,8 @@ Status MetaState::ReportReplica(uint64_t session_id, uint32_t node, Code met, Ti
 
 void MetaState::CheckNodes(TimePoint now) {
   Effects effects;
-  const auto dropped = membership_.Check(options_.node_suspect, options_.node_grace, now);
+  const auto dropped =
+      membership_.Check(options_.node_suspect, options_.node_grace, ListeningSince(), now);
   for (const auto& segment : dropped) {
     effects.feeds.push_back(segment->node());
     effects.acked.push_back(segment->node());

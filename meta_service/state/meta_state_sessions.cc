@@ -76,8 +76,11 @@ std::vector<uint64_t> MetaState::SessionsOfExpiredGrants(TimePoint now) {
 size_t MetaState::ExpireSessions(TimePoint now) {
   Effects effects;
   size_t ended = 0;
-  for (const auto& session : sessions_.SilentSince(now - options_.session_expiry)) {
-    ended += EndSession(session, now, &effects);
+  const TimePoint silent_since = now - options_.session_expiry;
+  if (silent_since >= ListeningSince()) {
+    for (const auto& session : sessions_.SilentSince(silent_since)) {
+      ended += EndSession(session, now, &effects);
+    }
   }
   for (uint64_t id : SessionsOfExpiredGrants(now)) {
     auto session = sessions_.Find(id);

@@ -86,6 +86,26 @@ TEST_F(MetaMembership, SuspectGetsNoPlacementAndDeadLosesItsObjects) {
   EXPECT_EQ(Join("n", 2_MiB, 2).id, node.id);
 }
 
+TEST_F(MetaMembership, WhatAStoppedServiceDidNotHearIsNobodysSilence) {
+  const FakeNode node = Join("n", 2_MiB);
+  const uint64_t session = OpenSession();
+  ASSERT_EQ(Put(session, "a", 4096), Code::kOk);
+  clock_.Advance(3600s);
+  state_.Resumed(now());
+  state_.CheckNodes(now());
+  EXPECT_EQ(state_.ExpireSessions(now()), 0u);
+  EXPECT_EQ(Info(node.id).health, NodeHealth::kServing);
+  EXPECT_TRUE(Exists("a"));
+  clock_.Advance(9s);
+  state_.CheckNodes(now());
+  EXPECT_EQ(state_.ExpireSessions(now()), 0u);
+  EXPECT_EQ(Info(node.id).health, NodeHealth::kSuspect) << "from here on it counts";
+  clock_.Advance(22s);
+  state_.CheckNodes(now());
+  EXPECT_EQ(state_.ExpireSessions(now()), 1u);
+  EXPECT_EQ(Info(node.id).health, NodeHealth::kDead);
+}
+
 TEST_F(MetaMembership, AReportMakesSuspectForAWhile) {
   const FakeNode node = Join("n", 2_MiB);
   const uint64_t session = OpenSession();

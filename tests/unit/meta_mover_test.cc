@@ -281,6 +281,22 @@ TEST_F(MoverTest, ADrainedNodeLeavesAndNothingIsLost) {
   EXPECT_EQ(b.catalog.size() + c.catalog.size(), 300u + 150u + 20u);
 }
 
+// Else a meta service that dies between the two finds the object in no catalog.
+TEST_F(MoverTest, WhatIsDrainedIsForgottenOnceTheOtherCatalogHasIt) {
+  FakeNode a = Node("a"), b = Node("b");
+  ASSERT_EQ(Put(session_, "k", 1_MiB, {.preferred = std::vector<uint32_t>{a.id}}), Code::kOk);
+  SyncAll(a);
+  ASSERT_TRUE(mover_.Drain("a", false, now()).ok());
+  EXPECT_EQ(CopyAll({&a}), 0u);
+  for (const auto& command : Collect(b)) mover_.Finish(b.id, command.id(), Code::kOk, now());
+  EXPECT_EQ(CopyAll({&a}), 0u);
+  EXPECT_EQ(NodesOf("k"), (std::vector<uint32_t>{a.id, b.id}));
+  EXPECT_EQ(a.catalog.size(), 1u);
+  EXPECT_EQ(CopyAll({&a, &b}), 0u);
+  EXPECT_EQ(NodesOf("k"), (std::vector<uint32_t>{b.id}));
+  EXPECT_TRUE(a.catalog.empty());
+}
+
 TEST_F(MoverTest, ReadersOfADrainedNodeKeepTheirLeaseAndTheirPins) {
   FakeNode a = Node("a"), b = Node("b");
   ASSERT_EQ(Put(session_, "leased", 1_MiB, {.preferred = std::vector<uint32_t>{a.id}}), Code::kOk);
