@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cluster as daemons
 import numpy as np
 import pytest
 
@@ -329,3 +330,43 @@ assert client.get_one("k") == b"x" and client.stat(["k"])[0].pins >= 1 and bytes
 
 def test_fork(run_python):
     assert run_python(FORK) == (0, "", "")
+
+
+def test_daemons_that_are_killed_in_the_middle_of_calls(key):
+    """Calls under way answer a code for each key or raise an MmcError; what is read is whole."""
+    made = daemons.Cluster()
+    try:
+        made.start(nodes=2, dram="64MB")
+        client = pymmc.Client(made.meta.url, timeout=5, integrity="verify")
+        values = {f"{key}/{n}": random.Random(n).randbytes(300_000) for n in range(40)}
+        assert all(client.put(values))
+        killed, gone, wrong, calls = threading.Event(), threading.Event(), [], [0] * 4
+
+        def work(number):
+            while not gone.is_set() or calls[number] == 0:
+                try:
+                    got = client.get(list(values), timeout=2)
+                    wrong.extend(k for k, v in zip(values, got) if v is not None and v != values[k])
+                    client.put({f"{key}/{number}/{calls[number]}": b"x" * 100_000}, timeout=2)
+                except pymmc.MmcError:
+                    pass
+                calls[number] += 1
+                if not killed.is_set() and calls[number] > 2:
+                    killed.set()
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        assert killed.wait(60)
+        made.locals[0].kill()
+        made.meta.kill()
+        gone.set()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads) and not wrong
+        with pytest.raises(pymmc.MmcError):
+            client.exists([key], timeout=0.5)
+        client.close()
+        client.close()
+    finally:
+        made.cleanup()

@@ -117,6 +117,7 @@ class StoreBase:
                 self._put_seconds = _seconds_from_environment("MMC_PUT_WAIT_SECONDS", 3.0)
                 self._client = pymmc.Client(
                     self._meta_url, name=f"mooncake:{self._hostname}", timeout=_CALL_SECONDS,
+                    same_host=os.environ.get("MMC_SAME_HOST", "1") != "0",
                     connect_retry=_seconds_from_environment("MMC_SETUP_WAIT_SECONDS", 30.0))
                 if segment_bytes:
                     self._add_segment(segment_bytes, self._hostname)
