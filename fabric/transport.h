@@ -93,6 +93,8 @@ struct ListenOptions {
   int threads = 2;           // tcp: io threads
   uint32_t max_connections = 4096;
   std::string allowed_group;  // shm: besides the same uid, members of this group may connect
+  Access group_access = Access::kReadWrite;  // shm: what those members get at most
+  bool require_nonce = false;  // shm: who does not show that it was told the address, nonce and all, is refused
   // shm: a file that is there; each client gets an open file of its own of it with a shared lock (flock). Who gets the
   // exclusive lock later, in another process too, knows that all clients are gone. Empty: none.
   std::string presence_file;

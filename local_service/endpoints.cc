@@ -31,33 +31,59 @@ std::string HostPort(const std::string& host, uint16_t port) {
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
+Result<gid_t> GroupNumber(const std::string& group) {
+  std::array<char, 16384> buffer;
+  struct ::group row {};
+  struct ::group* entry = nullptr;
+  ::getgrnam_r(group.c_str(), &row, buffer.data(), buffer.size(), &entry);
+  if (entry == nullptr) {
+    return Status(Code::kConfig,
+                  "ock.mmc.local_service.shm.group = " + group + ": there is no such group");
+  }
+  return entry->gr_gid;
+}
+
+// A folder that was there before: another user must not be able to put a socket of his into it.
+Status CheckDirectory(const std::string& path, const std::string& group) {
+  const std::string what = std::string(kShmDirectoryKey) + " = " + path;
+  struct stat link {};
+  struct stat info {};
+  if (::lstat(path.c_str(), &link) != 0 || ::stat(path.c_str(), &info) != 0)
+    return ErrnoStatus("stat " + path, errno);
+  const auto trusted = [](const struct stat& one) {
+    return one.st_uid == ::geteuid() || one.st_uid == 0;
+  };
+  if (!S_ISDIR(info.st_mode) || !trusted(info) || !trusted(link)) {
+    return Status(Code::kPermission,
+                  what + " is not a folder of this user or of root; name another one");
+  }
+  if ((info.st_mode & 022) != 0 && (info.st_mode & S_ISVTX) == 0) {
+    return Status(Code::kPermission, what + " can be written by others, who could put a socket of "
+                                            "theirs there; chmod go-w it, or name another one");
+  }
+  if (group.empty()) return Status::Ok();
+  MMC_ASSIGN_OR_RETURN(const gid_t number, GroupNumber(group));
+  const mode_t passage = info.st_gid == number ? 010 : 001;
+  if ((info.st_mode & passage) == 0) {
+    return Status(Code::kConfig, what + " lets no member of ock.mmc.local_service.shm.group = " +
+                                     group + " through; chgrp it to the group and chmod 0750 it");
+  }
+  return Status::Ok();
+}
+
 // Makes the folder of the sockets when it is not there; refuses one that another user could have
 // prepared.
 Status EnsureDirectory(const std::string& path, const std::string& group) {
-  if (::mkdir(path.c_str(), 0700) == 0) {
-    if (group.empty()) return Status::Ok();
-    std::array<char, 16384> buffer;
-    struct ::group row {};
-    struct ::group* entry = nullptr;
-    ::getgrnam_r(group.c_str(), &row, buffer.data(), buffer.size(), &entry);
-    if (entry == nullptr) {
-      return Status(Code::kConfig,
-                    "ock.mmc.local_service.shm.group = " + group + ": there is no such group");
-    }
-    if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0 ||
-        ::chmod(path.c_str(), 0750) != 0) {
-      return ErrnoStatus("give " + path + " to group " + group, errno);
-    }
-    return Status::Ok();
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    if (errno != EEXIST)
+      return ErrnoStatus(std::string("make ") + kShmDirectoryKey + " = " + path, errno);
+    return CheckDirectory(path, group);
   }
-  if (errno != EEXIST)
-    return ErrnoStatus(std::string("make ") + kShmDirectoryKey + " = " + path, errno);
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus("stat " + path, errno);
-  if (!S_ISDIR(info.st_mode) || (info.st_uid != ::geteuid() && info.st_uid != 0)) {
-    return Status(Code::kPermission,
-                  std::string(kShmDirectoryKey) + " = " + path +
-                      " is not a folder of this user or of root; name another one");
+  if (group.empty()) return Status::Ok();
+  MMC_ASSIGN_OR_RETURN(const gid_t number, GroupNumber(group));
+  if (::chown(path.c_str(), static_cast<uid_t>(-1), number) != 0 ||
+      ::chmod(path.c_str(), 0750) != 0) {
+    return ErrnoStatus("give " + path + " to group " + group, errno);
   }
   return Status::Ok();
 }
@@ -171,6 +197,9 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
   listen.address = address;
   listen.threads = options_.tcp_threads;
   listen.allowed_group = options_.shm_group;
+  listen.group_access =
+      options_.shm_group_writes ? fabric::Access::kReadWrite : fabric::Access::kReadOnly;
+  listen.require_nonce = true;  // clients are told the address by the meta service
   listen.presence_file = presence_file;
   MMC_ASSIGN_OR_RETURN(std::unique_ptr<fabric::Listener> listener, found->Listen(listen, regions_));
   MutexLock lock(mutex_);

@@ -122,7 +122,9 @@ Status LocalService::Impl::Open() {
   Presence* const presence = storage->presence();
   MMC_RETURN_IF_ERROR(endpoints.OpenHost(name, presence == nullptr ? "" : presence->path()));
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
-    MMC_LOG(INFO) << "serving " << endpoint.transport << " at " << endpoint.address;
+    // Without the random number of a same-host address, which is for those who may connect.
+    MMC_LOG(INFO) << "serving " << endpoint.transport << " at "
+                  << endpoint.address.substr(0, endpoint.address.find('#'));
   }
   open = true;
   return Status::Ok();

@@ -66,6 +66,7 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   out.shm_directory = values.GetString("ock.mmc.local_service.shm.directory");
   if (out.shm_directory.empty()) out.shm_directory = DefaultShmDirectory();
   out.shm_group = values.GetString("ock.mmc.local_service.shm.group");
+  out.shm_group_writes = values.GetString("ock.mmc.local_service.shm.group.access") == "write";
   out.catalog_directory = values.GetString("ock.mmc.local_service.catalog.directory");
   out.warm_restart = values.GetBool("ock.mmc.local_service.warm_restart");
   out.segment_directory = values.GetString("ock.mmc.local_service.segment.directory");

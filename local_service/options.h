@@ -32,6 +32,7 @@ struct LocalOptions {
   bool shm_enable = true;
   std::string shm_directory;     // of the unix socket; never empty after LocalOptionsFrom
   std::string shm_group;         // empty: only processes of the same user may connect
+  bool shm_group_writes = true;  // false: members of the group get the memory for reading only
   bool loopback_enable = false;  // serve links of this process without sockets: the embedded mode
 
   std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects

@@ -88,13 +88,21 @@ std::vector<Setting> TransportSettings() {
       Text("ock.mmc.local_service.tcp.congestion_control", "", 15,
            "TCP congestion control, as in net.ipv4.tcp_available_congestion_control; empty: the "
            "system's."),
-      Bool("ock.mmc.local_service.shm.enable", "true", "Let processes of this host map the pool."),
+      Bool("ock.mmc.local_service.shm.enable", "true",
+           "Let processes of this host map the pool: those of the same user, of root, and of "
+           "ock.mmc.local_service.shm.group. Whoever maps it can read, and when it may write "
+           "change, what lies there, whatever certificate it has: false on hosts where such "
+           "processes are not trusted."),
       Text("ock.mmc.local_service.shm.directory", "", 80,
-           "Folder of the unix socket; empty: /run/mmc when it is there and writable, else "
+           "Folder of the unix socket, of this user or root and writable by no other; empty: "
+           "/run/mmc when it is there and writable, else "
            "$XDG_RUNTIME_DIR/mmc, else "
            "/tmp/mmc-<uid>."),
       Text("ock.mmc.local_service.shm.group", "", 255,
            "Group whose members may map the pool, besides processes of the same user."),
+      Enum("ock.mmc.local_service.shm.group.access", "write", {"write", "read"},
+           "What members of that group may do: read gives them memory that the kernel does not "
+           "let them map for writing."),
       Text("ock.mmc.local_service.catalog.directory", "/dev/shm", 255,
            "Folder of the file that records which committed objects this node holds; best in "
            "shared memory."),

@@ -164,7 +164,8 @@ class ShmLink final : public LinkBase {
 Status ShmLink::Handshake(uint64_t nonce, TimePoint deadline) {
   Packet hello;
   hello.session = options_.session;
-  hello.nonce = nonce;
+  hello.challenge = NewNonce();
+  hello.proof = nonce == 0 ? 0 : Prove(nonce, ProofOf::kClient, hello.challenge);
   hello.access = static_cast<uint32_t>(options_.access);
   // A listener that refused at once has closed already: its answer says more than the failed send.
   const Status sent = SendPacket(socket_.get(), hello, -1);
@@ -178,6 +179,9 @@ Status ShmLink::Handshake(uint64_t nonce, TimePoint deadline) {
     }
     if (packet.version != kVersion) return Status(Code::kBadVersion, "the listener speaks another version");
     if (packet.kind == PacketKind::kWelcome && !welcome) {
+      if (nonce != 0 && packet.proof != Prove(nonce, ProofOf::kListener, hello.challenge)) {
+        return Status(Code::kPermission, "another process listens there, not the node that is meant");
+      }
       MMC_RETURN_IF_ERROR(mappings_.TakeControl(received->fd));
       welcome = true;
     } else if (packet.kind == PacketKind::kPresence && welcome) {

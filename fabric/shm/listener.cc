@@ -39,6 +39,7 @@ struct Client {
   bool greeted = false;
   bool leaving = false;  // Bye was sent
   Code refusal = Code::kOk;  // the answer to its hello, whatever that says
+  Access ceiling = Access::kReadWrite;  // it gets no more than this, whatever it asks for
   uint64_t session = 0;
   Access access = Access::kReadOnly;
   uint64_t last_generation = 0;  // segments up to this one were sent
@@ -71,6 +72,7 @@ class ShmListener final : public Listener {
   void Drop(int fd) MMC_REQUIRES(mutex_);
   void Hear(int fd) MMC_REQUIRES(mutex_);
   Status Greet(Client& client, const Packet& hello) MMC_REQUIRES(mutex_);
+  Code CheckProof(Client& client, const Packet& hello, uint64_t* shared) const MMC_REQUIRES(mutex_);
   Status SendPresence(const Client& client) MMC_REQUIRES(mutex_);
   Status SendSegments(Client& client) MMC_REQUIRES(mutex_);
   void Refuse(int socket, Code code);
@@ -217,7 +219,9 @@ void ShmListener::Accept() {
     Client client;
     // Told after the hello was read: closing a socket with unread data would throw the answer away.
     if (clients_.size() >= options_.max_connections) client.refusal = Code::kPeerUnreachable;
-    if (!PeerAllowed(socket.get(), group_)) client.refusal = Code::kPermission;
+    const PeerKind kind = KindOfPeer(socket.get(), group_);
+    if (kind == PeerKind::kStranger) client.refusal = Code::kPermission;
+    if (kind == PeerKind::kMember) client.ceiling = options_.group_access;
     epoll_event event{};
     event.events = EPOLLIN | EPOLLRDHUP;
     event.data.fd = socket.get();
@@ -262,11 +266,27 @@ void ShmListener::Hear(int fd) {
   }
 }
 
+// Which of the listener's two nonces the client was told. That of readers gives no more than reading.
+Code ShmListener::CheckProof(Client& client, const Packet& hello, uint64_t* shared) const {
+  if (hello.proof == 0) return options_.require_nonce ? Code::kPermission : Code::kOk;
+  const uint64_t reader = ReaderNonce(address_.nonce);
+  if (hello.proof == Prove(address_.nonce, ProofOf::kClient, hello.challenge)) {
+    *shared = address_.nonce;
+  } else if (hello.proof == Prove(reader, ProofOf::kClient, hello.challenge)) {
+    *shared = reader;
+    client.ceiling = Access::kReadOnly;
+  } else {
+    return Code::kPeerUnreachable;
+  }
+  return Code::kOk;
+}
+
 Status ShmListener::Greet(Client& client, const Packet& hello) {
   Code refused = Code::kOk;
   if (hello.kind != PacketKind::kHello || hello.access > 1) refused = Code::kMalformed;
   if (hello.version != kVersion) refused = Code::kBadVersion;
-  if (hello.nonce != 0 && hello.nonce != address_.nonce) refused = Code::kPeerUnreachable;
+  uint64_t shared = 0;  // the nonce that both know
+  if (const Code code = CheckProof(client, hello, &shared); code != Code::kOk) refused = code;
   if (stopping_) refused = Code::kPeerUnreachable;
   const bool outdated = hello.session != 0 && hello.session < first_session_;
   if (outdated || fenced_.contains(hello.session)) refused = Code::kPermission;
@@ -276,9 +296,10 @@ Status ShmListener::Greet(Client& client, const Packet& hello) {
     return Status(refused);
   }
   client.session = hello.session;
-  client.access = static_cast<Access>(hello.access);
+  client.access = std::min(static_cast<Access>(hello.access), client.ceiling);
   Packet welcome;
   welcome.kind = PacketKind::kWelcome;
+  welcome.proof = shared == 0 ? 0 : Prove(shared, ProofOf::kListener, hello.challenge);
   MMC_RETURN_IF_ERROR(SendPacket(client.socket.get(), welcome, published_->control_fd()));
   // From here on the client has files: it leaves by Bye only.
   client.greeted = true;

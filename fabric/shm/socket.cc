@@ -86,18 +86,19 @@ Result<UniqueFd> ConnectTo(const std::string& path, TimePoint deadline) {
   return socket;
 }
 
-bool PeerAllowed(int socket, gid_t group) {
+PeerKind KindOfPeer(int socket, gid_t group) {
   ucred peer{};
   socklen_t size = sizeof(peer);
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
-  if (peer.uid == geteuid() || peer.uid == 0) return true;
-  if (group == kNoGroup) return false;
-  if (peer.gid == group) return true;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return PeerKind::kStranger;
+  if (peer.uid == geteuid() || peer.uid == 0) return PeerKind::kOwner;
+  if (group == kNoGroup) return PeerKind::kStranger;
+  if (peer.gid == group) return PeerKind::kMember;
   std::vector<gid_t> groups(65536);  // NGROUPS_MAX
   size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return false;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return PeerKind::kStranger;
   groups.resize(size / sizeof(gid_t));
-  return std::find(groups.begin(), groups.end(), group) != groups.end();
+  const bool member = std::find(groups.begin(), groups.end(), group) != groups.end();
+  return member ? PeerKind::kMember : PeerKind::kStranger;
 }
 
 }  // namespace mmc::fabric::shm

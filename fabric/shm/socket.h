@@ -18,7 +18,8 @@ namespace mmc::fabric::shm {
 Result<UniqueFd> ListenAt(const std::string& path, gid_t group);
 // Errors: kPeerUnreachable, kPermission.
 Result<UniqueFd> ConnectTo(const std::string& path, TimePoint deadline);
-// The peer runs as this user, as root, or in `group` (primary or supplementary).
-bool PeerAllowed(int socket, gid_t group);
+// The peer runs as this user or as root, or in `group` (primary or supplementary), or neither.
+enum class PeerKind { kStranger, kMember, kOwner };
+PeerKind KindOfPeer(int socket, gid_t group);
 
 }  // namespace mmc::fabric::shm

@@ -1,8 +1,8 @@
 // What a shm listener and its clients say to each other: fixed packets on a SOCK_SEQPACKET unix socket, and the shared
 // page that tells which segments are alive.
 //
-//   client  Hello
-//   server  Welcome (fd of the control page) | Refused
+//   client  Hello                             with a number of its own, and the proof that it was told the address
+//   server  Welcome (fd of the control page)  with the same proof of the listener | Refused
 //   server  Presence (fd with a shared lock)  when the memory may outlive the listener; keep it as long as the socket
 //   server  Segment (fd of the segment) ...   one each, now and whenever one is added
 //   server  Ready                             after the segments there were
@@ -27,7 +27,7 @@
 namespace mmc::fabric::shm {
 
 inline constexpr uint32_t kMagic = 0x53434d4d;  // "MMCS"
-inline constexpr uint16_t kVersion = 2;
+inline constexpr uint16_t kVersion = 3;
 inline constexpr uint32_t kSlots = 1024;  // most segments of one listener
 
 enum class PacketKind : uint16_t {
@@ -45,7 +45,8 @@ struct Packet {
   uint16_t version = kVersion;
   PacketKind kind = PacketKind::kHello;
   uint64_t session = 0;      // Hello
-  uint64_t nonce = 0;        // Hello: the listener that is meant, 0 = any
+  uint64_t challenge = 0;    // Hello: any number
+  uint64_t proof = 0;        // Hello, Welcome: see Prove in fabric/address.h; Hello: 0 = no address with a nonce
   uint32_t access = 0;       // Hello: wanted; Segment: granted
   uint32_t code = 0;         // Refused
   uint32_t segment = 0;      // Segment, and below
@@ -57,7 +58,7 @@ struct Packet {
   uint32_t slot = 0;
   uint32_t backing = 0;      // as enum Backing
 };
-static_assert(sizeof(Packet) == 80);
+static_assert(sizeof(Packet) == 88);
 
 struct ControlPage {
   std::array<std::atomic<uint64_t>, kSlots> generation;

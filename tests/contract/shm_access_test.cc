@@ -1,7 +1,9 @@
 // Goal: the shm listener lets in whom it should, and a read-only client cannot write, whatever it tries.
-// Method: helper processes under other users (when run as root), raw packets, and the files as they are passed.
+// Method: helper processes under other users (when run as root), raw packets, the files as they are passed, and a
+// listener that is not the one meant.
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -88,6 +90,91 @@ TEST_F(ShmAccess, AMemberOfTheConfiguredGroupIsLetIn) {
   ASSERT_TRUE(Listen({.allowed_group = "nogroup"}).ok());
   EXPECT_EQ(ConnectAs(kNobody, group->gr_gid), Code::kOk);
   EXPECT_EQ(ConnectAs(kNobody, kOtherGroup), Code::kPermission);
+}
+
+// As another user with a file that was passed to it: every way to make it writable that comes to mind. 0: none works.
+int TryToWrite(int fd) {
+  const std::string again = "/proc/self/fd/" + std::to_string(fd);
+  if (mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED) return 1;
+  void* const readable = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  if (readable == MAP_FAILED) return 2;
+  if (mprotect(readable, 4096, PROT_READ | PROT_WRITE) == 0) return 3;
+  if (open(again.c_str(), O_RDWR) >= 0) return 4;
+  if (fchmod(fd, 0666) == 0) return 5;
+  if (ftruncate(fd, 0) == 0 || pwrite(fd, "x", 1, 0) == 1) return 6;
+  return 0;
+}
+
+TEST_F(ShmAccess, AMemberOfAGroupThatMayReadGetsMemoryThatItCannotWrite) {
+  const struct group* const group = getgrnam("nogroup");
+  if (geteuid() != 0 || group == nullptr) GTEST_SKIP() << "needs root to become another user, and a group nogroup";
+  ASSERT_TRUE(Listen({.allowed_group = "nogroup", .group_access = Access::kReadOnly}).ok());
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setgroups(0, nullptr) != 0 || setgid(group->gr_gid) != 0 || setuid(kNobody) != 0) _exit(255);
+    auto socket = shm::ConnectTo(path(), InMs(10'000));
+    shm::Packet hello;
+    hello.access = static_cast<uint32_t>(Access::kReadWrite);
+    if (!socket.ok() || !shm::SendPacket(socket->get(), hello, -1).ok()) _exit(254);
+    for (const auto kind : {shm::PacketKind::kWelcome, shm::PacketKind::kSegment}) {
+      auto answer = shm::ReceivePacketUntil(socket->get(), InMs(10'000));
+      if (!answer.ok() || answer->packet.kind != kind) _exit(253);
+      if (kind == shm::PacketKind::kSegment && answer->packet.access != 0) _exit(252);
+      if (const int way = TryToWrite(answer->fd.get()); way != 0) _exit(way);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(ShmAccess, WhoWasNotToldTheWholeAddressIsRefused) {
+  ASSERT_TRUE(Listen({.require_nonce = true}).ok());
+  EXPECT_EQ(shm::Connect(path(), {}, Soon()).code(), Code::kPermission);
+  EXPECT_TRUE(shm::Connect(listener_->endpoint().address, {}, Soon()).ok());
+}
+
+TEST_F(ShmAccess, TheAddressForReadersGivesReadingOnly) {
+  ASSERT_TRUE(Listen({.require_nonce = true}).ok());
+  const std::string address = ReaderAddress(listener_->endpoint().address);
+  auto link = shm::Connect(address, {.access = Access::kReadWrite}, Soon());
+  ASSERT_TRUE(link.ok()) << link.status().ToString();
+  std::byte local{1};
+  const Op op{&local, {1, 1}, 0, 1};
+  EXPECT_EQ((*link)->Execute(Direction::kWrite, {&op, 1}, Soon()).code(), Code::kReadOnly);
+  EXPECT_TRUE((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).ok());
+  // It does not lead back to the other one.
+  const HostAddress reader = ParseHostAddress(address);
+  EXPECT_EQ(shm::Connect(FormatHostAddress({reader.place, reader.nonce}), {}, Soon())
+                .value_or(nullptr)
+                ->Execute(Direction::kWrite, {&op, 1}, Soon())
+                .code(),
+            Code::kReadOnly);
+}
+
+// A process that has made a socket at the path where the client looks for the node: it would be handed every value.
+TEST_F(ShmAccess, AListenerThatDoesNotKnowTheAddressIsNotBelieved) {
+  const HostAddress meant{dir_.path() + "/impostor.sock", 0x1234567};
+  auto impostor = shm::ListenAt(meant.place, static_cast<gid_t>(-1));
+  ASSERT_TRUE(impostor.ok());
+  std::thread server([&] {
+    pollfd wait{impostor->get(), POLLIN, 0};
+    poll(&wait, 1, 60'000);
+    const UniqueFd socket(accept(impostor->get(), nullptr, nullptr));
+    auto hello = shm::ReceivePacketUntil(socket.get(), Soon());
+    shm::Packet welcome;
+    welcome.kind = shm::PacketKind::kWelcome;
+    if (hello.ok()) welcome.proof = hello->packet.proof;  // all that it was told
+    static_cast<void>(shm::SendPacket(socket.get(), welcome, memory_->fd()));
+    shm::Packet ready;
+    ready.kind = shm::PacketKind::kReady;
+    static_cast<void>(shm::SendPacket(socket.get(), ready, -1));
+  });
+  EXPECT_EQ(shm::Connect(FormatHostAddress(meant), {}, Soon()).code(), Code::kPermission);
+  server.join();
 }
 
 TEST_F(ShmAccess, AGroupThatDoesNotExistIsAnError) {

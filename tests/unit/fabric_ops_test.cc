@@ -126,6 +126,20 @@ TEST(CheckOps, NamesTheOp) {
   EXPECT_NE(CheckOps(Direction::kRead, ops).status().message().find("op 1"), std::string::npos);
 }
 
+TEST(HostAddress, TheOneForReadersDoesNotTellTheOther) {
+  const std::string address = FormatHostAddress({"/run/mmc.sock", 0xdeadbeef01});
+  const HostAddress reader = ParseHostAddress(ReaderAddress(address));
+  EXPECT_EQ(reader.place, "/run/mmc.sock");
+  EXPECT_TRUE(reader.reader);
+  EXPECT_EQ(reader.nonce, ReaderNonce(0xdeadbeef01));
+  EXPECT_NE(reader.nonce, 0xdeadbeef01u);
+  EXPECT_EQ(ReaderAddress(ReaderAddress(address)), ReaderAddress(address));
+  EXPECT_EQ(ReaderAddress("plain"), "plain");
+  EXPECT_NE(Prove(1, ProofOf::kClient, 2), Prove(1, ProofOf::kListener, 2));
+  EXPECT_NE(Prove(1, ProofOf::kClient, 2), Prove(1, ProofOf::kClient, 3));
+  EXPECT_NE(Prove(1, ProofOf::kClient, 2), Prove(5, ProofOf::kClient, 2));
+}
+
 TEST(HostAddress, GoesThereAndBack) {
   const HostAddress address{"/run/mmc.sock", 0xdeadbeef01};
   const HostAddress parsed = ParseHostAddress(FormatHostAddress(address));
