@@ -68,7 +68,8 @@ Fabric::Fabric(FabricOptions options) : options_(std::move(options)) {}
 Fabric::~Fabric() { Close(); }
 
 Result<std::shared_ptr<Link>> Fabric::LinkTo(const std::string& name, const std::vector<Endpoint>& endpoints,
-                                             bool same_host, TimePoint deadline) {
+                                             bool same_host, TimePoint deadline,
+                                             const std::string& node) {
   std::shared_ptr<Peer> peer;
   LinkOptions options;
   {
@@ -79,6 +80,7 @@ Result<std::shared_ptr<Link>> Fabric::LinkTo(const std::string& name, const std:
     peer = entry;
     options = options_.link;
   }
+  options.node = node;
   std::shared_ptr<Link> dead;
   {
     MutexLock lock(peer->mutex);

@@ -5,12 +5,15 @@
 // a Link outlives the transfers it carries.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
+#include "common/security/tls_context.h"
 #include "fabric/memory.h"
 #include "fabric/types.h"
 
@@ -25,6 +28,8 @@ struct Capabilities {
 };
 
 struct LinkOptions {
+  std::shared_ptr<security::TlsContext> tls;  // tcp: null: bytes travel in the clear
+  std::string node;  // tcp with tls: the node that the far side must speak for; "" = any
   uint64_t session = 0;           // the client session that the far side may fence
   Access access = Access::kReadWrite;
   int connections = 4;            // tcp: connections per link
@@ -98,6 +103,11 @@ struct ListenOptions {
   // shm: a file that is there; each client gets an open file of its own of it with a shared lock (flock). Who gets the
   // exclusive lock later, in another process too, knows that all clients are gone. Empty: none.
   std::string presence_file;
+  std::shared_ptr<security::TlsContext> tls;  // tcp: null: bytes travel in the clear
+  // tcp with tls: the most that a peer of that identity may do here; nothing: not even connect. Null: everything.
+  std::function<std::optional<Access>(const security::Identity&)> rights;
+  // tcp with tls: who was not let in and why, one line each; from the listener's threads. Null: nobody asks.
+  std::function<void(const std::string& line)> report;
   // A request or handshake that has begun must make progress within this time, or its connection is closed.
   std::chrono::milliseconds stall_timeout{30000};
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace mmc::fabric::tcp {
 namespace {
@@ -39,6 +40,16 @@ ssize_t PlainStream::Writev(const iovec* parts, int count) {
 }
 
 void PlainStream::ShutdownWrite() { shutdown(socket_.get(), SHUT_WR); }
+
+bool PlainStream::PeerGone() {
+  char byte = 0;
+  const ssize_t n = recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+bool PlainStream::EndedByPeer(int error) const { return error == EPIPE || error == ECONNRESET; }
+
+std::string ByteStream::Describe(int error) const { return std::strerror(error); }
 
 void IoCursor::Clear() {
   if (parts_.capacity() > kKeptParts) std::vector<iovec>().swap(parts_);

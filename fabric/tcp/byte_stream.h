@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "fabric/unique_fd.h"
@@ -28,6 +29,12 @@ class ByteStream {
   // Bytes were received from the socket but not read yet: polling the socket would not report them.
   virtual bool buffered() const { return false; }
   virtual void ShutdownWrite() = 0;
+  // The peer has closed an idle connection, or sent what nobody asked for.
+  virtual bool PeerGone() = 0;
+  // The failed call's errno says that the peer itself ended the connection, and not only that it is cut.
+  virtual bool EndedByPeer(int error) const = 0;
+  // What a failed call met, in words.
+  virtual std::string Describe(int error) const;
 };
 
 class PlainStream final : public ByteStream {
@@ -37,6 +44,8 @@ class PlainStream final : public ByteStream {
   ssize_t Readv(const iovec* parts, int count) override;
   ssize_t Writev(const iovec* parts, int count) override;
   void ShutdownWrite() override;
+  bool PeerGone() override;
+  bool EndedByPeer(int error) const override;
 
  private:
   UniqueFd socket_;

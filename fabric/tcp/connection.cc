@@ -13,8 +13,9 @@ constexpr size_t kKeptOps = 4096;            // storage kept between requests: 9
 
 }  // namespace
 
-Connection::Connection(std::unique_ptr<ByteStream> stream, const ConnectionOptions& options, TimePoint now)
-    : stream_(std::move(stream)), options_(options), regions_(*options.regions) {
+Connection::Connection(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling,
+                       const ConnectionOptions& options, TimePoint now)
+    : stream_(std::move(stream)), options_(options), ceiling_(ceiling), regions_(*options.regions) {
   ExpectHello(now);
 }
 
@@ -114,6 +115,7 @@ Connection::Step Connection::OnHello() {
   Status status = CheckHello(hello_);
   // Whoever does not say our magic number is no client: no answer.
   if (status.code() == Code::kMalformed) return Step::kEnd;
+  if (status.ok() && !ceiling_.has_value()) status = Status(Code::kPermission);
   if (status.ok()) status = Status(options_.admit(hello_.session));
   hello_reply_ = HelloReply();
   hello_reply_.code = static_cast<uint32_t>(status.code());
@@ -143,6 +145,7 @@ Connection::Step Connection::OnHead(TimePoint now) {
 // Every op is checked before the first byte moves.
 Status Connection::Resolve() {
   const auto direction = static_cast<Direction>(head_.request.direction);
+  if (direction == Direction::kWrite && *ceiling_ == Access::kReadOnly) return Status(Code::kPermission);
   if (direction == Direction::kWrite && access_ == Access::kReadOnly) return Status(Code::kReadOnly);
   IoCursor& target = direction == Direction::kWrite ? in_ : out_;
   for (const WireOp& op : ops_) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -23,11 +24,14 @@ struct ConnectionOptions {
   std::function<Code(uint64_t session)> admit;  // kOk, or why the session is refused
   Duration stall_timeout = std::chrono::seconds(30);
   std::atomic<uint64_t>* running = nullptr;  // counts requests under way; null: nobody asks
+  size_t max_newcomers = 512;  // of one io thread: beyond it, the oldest that have not said hello are hung up on
 };
 
 class Connection {
  public:
-  Connection(std::unique_ptr<ByteStream> stream, const ConnectionOptions& options, TimePoint now);
+  // `ceiling`: the most that the peer may do here, whatever it asks for; nothing at all without one.
+  Connection(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling, const ConnectionOptions& options,
+             TimePoint now);
   ~Connection() { SetRunning(false); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -36,6 +40,8 @@ class Connection {
   bool Advance(TimePoint now);
   // Poll events to wait for before the next Advance.
   short wants() const;
+  // Advance ended because it had its share, and there is more that polling would not report.
+  bool hungry() const { return budget_ == 0 && stream_->buffered(); }
   // False when a handshake or request that has begun stands still for too long.
   bool InTime(TimePoint now) const { return !busy() || (now < stall_ && now < limit_); }
 
@@ -70,6 +76,7 @@ class Connection {
   bool closing_ = false;  // close after the reply
   bool running_ = false;  // counted in options_.running
   uint64_t session_ = 0;
+  std::optional<Access> ceiling_;
   Access access_ = Access::kReadOnly;
   TimePoint stall_;  // bytes must move before this
   TimePoint limit_;  // the whole request must be over before this

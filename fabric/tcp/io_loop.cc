@@ -30,7 +30,7 @@ IoLoop::IoLoop(const ConnectionOptions& options, std::atomic<uint64_t>& connecti
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-IoLoop::~IoLoop() {
+void IoLoop::Stop() {
   if (!thread_.joinable()) return;
   {
     MutexLock lock(mutex_);
@@ -68,11 +68,11 @@ void IoLoop::Post(std::function<void()> task) {
   Wake();
 }
 
-void IoLoop::Adopt(UniqueFd socket) {
+void IoLoop::Adopt(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
   // std::function wants copyable captures.
-  auto shared = std::make_shared<UniqueFd>(std::move(socket));
+  auto shared = std::make_shared<std::unique_ptr<ByteStream>>(std::move(stream));
   connections_.fetch_add(1);
-  Post([this, shared] { Add(std::move(*shared)); });
+  Post([this, shared, ceiling] { Add(std::move(*shared), ceiling); });
 }
 
 void IoLoop::RunTasks() {
@@ -84,18 +84,34 @@ void IoLoop::RunTasks() {
   for (auto& task : tasks) task();
 }
 
-void IoLoop::Add(UniqueFd socket) {
-  const int fd = socket.get();
+void IoLoop::Add(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  const int fd = stream->fd();
   Entry entry;
-  entry.connection = std::make_unique<Connection>(std::make_unique<PlainStream>(std::move(socket)), options_,
-                                                  std::chrono::steady_clock::now());
+  entry.number = ++came_;
+  entry.connection = std::make_unique<Connection>(std::move(stream), ceiling, options_, now);
   entry.waits_for = entry.connection->wants();
   epoll_event event = EventFor(fd, entry.waits_for);
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     connections_.fetch_sub(1);
     return;
   }
+  newcomers_.emplace_back(fd, entry.number);
   entries_.emplace(fd, std::move(entry));
+  Limit();
+  // Under TLS the hello may have come with the end of the handshake: polling would not report it.
+  Serve(fd, now);
+}
+
+// Whoever wants to use the pool says hello at once. Of those who do not, the oldest goes when many come, so that they
+// keep nobody out.
+void IoLoop::Limit() {
+  while (newcomers_.size() > options_.max_newcomers) {
+    const auto [fd, number] = newcomers_.front();
+    newcomers_.pop_front();
+    const auto it = entries_.find(fd);
+    if (it != entries_.end() && it->second.number == number && !it->second.connection->greeted()) Erase(fd);
+  }
 }
 
 void IoLoop::Erase(int fd) {
@@ -118,6 +134,7 @@ void IoLoop::Serve(int fd, TimePoint now) {
     Erase(fd);
     return;
   }
+  if (entry.connection->hungry()) hungry_.push_back(fd);
   const short wants = entry.connection->wants();
   if (wants == entry.waits_for) return;
   entry.waits_for = wants;
@@ -136,8 +153,12 @@ void IoLoop::Main() {
   TimePoint next_look = std::chrono::steady_clock::now() + tick;
   std::array<epoll_event, 128> events;
   for (;;) {
-    const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+    const int count =
+        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), hungry_.empty() ? timeout : 0);
     const TimePoint now = std::chrono::steady_clock::now();
+    std::vector<int> hungry;
+    hungry.swap(hungry_);
+    for (const int fd : hungry) Serve(fd, now);
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       if (fd == event_.get()) {

@@ -5,10 +5,13 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -21,12 +24,14 @@ class IoLoop {
  public:
   // `connections` counts those of all loops. `options` outlives the loop.
   IoLoop(const ConnectionOptions& options, std::atomic<uint64_t>& connections);
-  ~IoLoop();  // ends every connection; tasks that wait are dropped
+  ~IoLoop() { Stop(); }
   Status Start();
+  // Ends the thread and every connection; tasks that wait, and those that come later, are dropped. Idempotent.
+  void Stop();
 
   // Runs on the loop's thread.
   void Post(std::function<void()> task);
-  void Adopt(UniqueFd socket);
+  void Adopt(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
   // Calls `accept` on the loop's thread whenever `listener` has connections waiting. Before Start.
   void AcceptFrom(int listener, std::function<void()> accept);
   // On the loop's thread: ends every connection that `which` picks.
@@ -35,12 +40,14 @@ class IoLoop {
  private:
   struct Entry {
     std::unique_ptr<Connection> connection;
+    uint64_t number = 0;  // in the order they came
     short waits_for = 0;
   };
   void Main();
   void Wake();
   void RunTasks();
-  void Add(UniqueFd socket);
+  void Add(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
+  void Limit();
   void Serve(int fd, TimePoint now);
   void DropLate(TimePoint now);
   void Erase(int fd);
@@ -51,7 +58,11 @@ class IoLoop {
   UniqueFd event_;
   int listener_ = -1;
   std::function<void()> accept_;
-  std::unordered_map<int, Entry> entries_;  // the loop thread's own
+  // The loop thread's own.
+  std::unordered_map<int, Entry> entries_;
+  uint64_t came_ = 0;
+  std::deque<std::pair<int, uint64_t>> newcomers_;  // those that came last, {fd, number}
+  std::vector<int> hungry_;                         // to be served again without waiting
   std::thread thread_;
 
   Mutex mutex_;

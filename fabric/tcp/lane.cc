@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fabric/tcp/socket.h"
+#include "fabric/tcp/tls_stream.h"
 
 namespace mmc::fabric::tcp {
 namespace {
@@ -24,7 +25,12 @@ Status MoveAll(ByteStream& stream, IoCursor& cursor, bool send, TimePoint deadli
   while (!cursor.done()) {
     const auto outcome = send ? cursor.Write(stream, UINT64_MAX) : cursor.Read(stream, UINT64_MAX);
     if (outcome == IoCursor::Outcome::kMoved) continue;
-    if (outcome != IoCursor::Outcome::kBlocked) return Status(Code::kPeerUnreachable, "the peer ended the handshake");
+    if (outcome == IoCursor::Outcome::kFailed) {
+      // Under TLS: a certificate that the far side does not take shows here.
+      const int err = errno;
+      return Status(err == EACCES ? Code::kPermission : Code::kPeerUnreachable, stream.Describe(err));
+    }
+    if (outcome == IoCursor::Outcome::kEnded) return Status(Code::kPeerUnreachable, "the peer ended the handshake");
     if (std::chrono::steady_clock::now() >= deadline) {
       return Status(Code::kDeadline, "no handshake before the deadline");
     }
@@ -34,12 +40,26 @@ Status MoveAll(ByteStream& stream, IoCursor& cursor, bool send, TimePoint deadli
   return Status::Ok();
 }
 
+std::string Why(const HelloReply& reply, const LinkOptions& options) {
+  if (CodeFromWire(reply.code) != Code::kPermission) return "";
+  return options.tls == nullptr
+             ? ": the session was ended, or it wants TLS (ock.mmc.local_service.hcom.tls.enable)"
+             : ": the session was ended, or the role of the certificate may not use the node's memory";
+}
+
 }  // namespace
 
-Status Lane::Connect(const std::string& address, const std::string& congestion, const Hello& hello,
+Status Lane::Connect(const std::string& address, const LinkOptions& options, const Hello& hello,
                      TimePoint deadline) {
-  MMC_ASSIGN_OR_RETURN(UniqueFd socket, ConnectTo(address, congestion, deadline));
-  auto stream = std::make_unique<PlainStream>(std::move(socket));
+  MMC_ASSIGN_OR_RETURN(UniqueFd socket, ConnectTo(address, options.congestion_control, deadline));
+  std::unique_ptr<ByteStream> stream;
+  if (options.tls == nullptr) {
+    stream = std::make_unique<PlainStream>(std::move(socket));
+  } else {
+    auto secured = TlsStream::Connect(std::move(socket), *options.tls, options.node, deadline);
+    if (!secured.ok()) return secured.status().Annotate(address);
+    stream = std::move(*secured);
+  }
   Hello greeting = hello;
   HelloReply reply;
   out_.Clear();
@@ -49,17 +69,13 @@ Status Lane::Connect(const std::string& address, const std::string& congestion, 
   if (Status s = MoveAll(*stream, out_, true, deadline); !s.ok()) return s.Annotate(address);
   if (Status s = MoveAll(*stream, in_, false, deadline); !s.ok()) return s.Annotate(address);
   if (reply.magic != kHelloMagic) return Status(Code::kPeerUnreachable, address + " is no data endpoint of ours");
-  if (reply.code != 0) return Status(CodeFromWire(reply.code), address + " refused the connection");
+  if (reply.code != 0) return Status(CodeFromWire(reply.code), address + " refused the connection" + Why(reply, options));
   stream_ = std::move(stream);
   state_ = State::kIdle;
   return Status::Ok();
 }
 
-bool Lane::PeerGone() const {
-  char byte = 0;
-  const ssize_t n = recv(stream_->fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-}
+bool Lane::PeerGone() const { return stream_->PeerGone(); }
 
 void Lane::Begin(Direction direction, const PieceReader& reader, uint64_t bytes) {
   direction_ = direction;
@@ -131,6 +147,8 @@ Lane::Step Lane::Lose(const std::string& why, bool certain) {
   return Finish(Status(unconfirmed ? Code::kUnconfirmed : Code::kPeerUnreachable, "the connection broke: " + why));
 }
 
+Lane::Step Lane::LoseBy(int error) { return Lose(stream_->Describe(error), stream_->EndedByPeer(error)); }
+
 Lane::Step Lane::Advance() {
   switch (state_) {
     case State::kSending:
@@ -150,10 +168,8 @@ Lane::Step Lane::Send() {
       return Step::kBlocked;
     case IoCursor::Outcome::kEnded:
       return Lose("nothing could be sent", true);
-    case IoCursor::Outcome::kFailed: {
-      const int err = errno;
-      return Lose(std::strerror(err), err == EPIPE || err == ECONNRESET);
-    }
+    case IoCursor::Outcome::kFailed:
+      return LoseBy(errno);
     case IoCursor::Outcome::kMoved:
       break;
   }
@@ -168,10 +184,8 @@ Lane::Step Lane::Receive() {
       return Step::kBlocked;
     case IoCursor::Outcome::kEnded:
       return Lose("the peer closed it", true);
-    case IoCursor::Outcome::kFailed: {
-      const int err = errno;
-      return Lose(std::strerror(err), err == EPIPE || err == ECONNRESET);
-    }
+    case IoCursor::Outcome::kFailed:
+      return LoseBy(errno);
     case IoCursor::Outcome::kMoved:
       break;
   }
@@ -207,7 +221,8 @@ bool Lane::AwaitEnd(Direction direction, TimePoint deadline) {
     rest.Add(scratch.data(), scratch.size());
     const auto outcome = rest.Read(*stream_, UINT64_MAX);
     if (outcome == IoCursor::Outcome::kMoved) continue;
-    if (outcome == IoCursor::Outcome::kEnded || (outcome == IoCursor::Outcome::kFailed && errno == ECONNRESET)) {
+    if (outcome == IoCursor::Outcome::kEnded ||
+        (outcome == IoCursor::Outcome::kFailed && stream_->EndedByPeer(errno))) {
       ended = true;
       break;
     }

@@ -12,14 +12,16 @@
 #include "fabric/ops.h"
 #include "fabric/tcp/byte_stream.h"
 #include "fabric/tcp/frame.h"
+#include "fabric/transport.h"
 
 namespace mmc::fabric::tcp {
 
 class Lane {
  public:
   bool connected() const { return stream_ != nullptr; }
-  // Connects and shakes hands. Errors: kPeerUnreachable, kPermission (fenced), kBadVersion, kDeadline.
-  Status Connect(const std::string& address, const std::string& congestion, const Hello& hello, TimePoint deadline);
+  // Connects and shakes hands. Errors: kPeerUnreachable, kPermission (fenced, or a certificate that will not do),
+  // kBadVersion, kDeadline.
+  Status Connect(const std::string& address, const LinkOptions& options, const Hello& hello, TimePoint deadline);
   void Disconnect() { stream_.reset(); }
   // The peer has closed an idle connection.
   bool PeerGone() const;
@@ -49,6 +51,7 @@ class Lane {
   void NextRequest();
   Step Finish(Status status);
   Step Lose(const std::string& why, bool certain);
+  Step LoseBy(int error);
   Step Send();
   Step Receive();
   Step OnResponse();

@@ -50,7 +50,7 @@ class TcpLink final : public LinkBase {
   };
 
   Status Connect(Lane& lane, TimePoint deadline) {
-    return lane.Connect(address_, options_.congestion_control, hello_, deadline);
+    return lane.Connect(address_, options_, hello_, deadline);
   }
   Status Take(uint64_t total, TimePoint deadline, Team* team) MMC_EXCLUDES(lanes_mutex_);
   void Give(const Team& team) MMC_EXCLUDES(lanes_mutex_);

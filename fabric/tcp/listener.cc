@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "fabric/tcp/doorman.h"
 #include "fabric/tcp/io_loop.h"
 #include "fabric/tcp/socket.h"
 #include "fabric/tcp/tcp.h"
@@ -14,16 +15,26 @@
 namespace mmc::fabric::tcp {
 namespace {
 
+constexpr std::chrono::milliseconds kHandshakeTime{10'000};
+
 class TcpListener final : public Listener {
  public:
   TcpListener(const ListenOptions& options, RegionTable& regions) : options_(options) {
     connection_options_.regions = &regions;
     connection_options_.stall_timeout = options.stall_timeout;
     connection_options_.running = &running_;
+    // Of all that may be open, at most a quarter waits for a hello.
+    const auto loops = static_cast<size_t>(std::clamp(options.threads, 1, 256));
+    connection_options_.max_newcomers = std::max<size_t>(options.max_connections / 4 / loops, 1);
     connection_options_.admit = [this](uint64_t session) { return Admit(session); };
   }
-  // The loops end first: with them every connection, and with those every access.
-  ~TcpListener() override { loops_.clear(); }
+  // The loops end first: with them every connection, and with those every access. The doorman passes on to loops that
+  // are there and do nothing any more.
+  ~TcpListener() override {
+    for (auto& loop : loops_) loop->Stop();
+    doorman_.reset();
+    loops_.clear();
+  }
 
   Status Start();
   Endpoint endpoint() const override { return {"tcp", address_}; }
@@ -42,6 +53,11 @@ class TcpListener final : public Listener {
     return outdated || fenced_.contains(session) ? Code::kPermission : Code::kOk;
   }
   void AcceptAll();
+  void Admit(std::unique_ptr<TlsStream> stream);
+  void Report(const std::string& line) const {
+    if (options_.report != nullptr) options_.report(line);
+  }
+  void Pass(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
 
   const ListenOptions options_;
   ConnectionOptions connection_options_;
@@ -52,6 +68,7 @@ class TcpListener final : public Listener {
   std::string address_;
   std::vector<std::unique_ptr<IoLoop>> loops_;
   size_t next_loop_ = 0;
+  std::unique_ptr<Doorman> doorman_;  // null: no TLS
 
   Mutex mutex_;
   std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
@@ -64,6 +81,13 @@ Status TcpListener::Start() {
   spare_ = UniqueFd(dup(listen_.get()));
   const int threads = std::clamp(options_.threads, 1, 256);
   for (int i = 0; i < threads; ++i) loops_.push_back(std::make_unique<IoLoop>(connection_options_, connections_));
+  if (options_.tls != nullptr) {
+    doorman_ = std::make_unique<Doorman>(
+        DoormanOptions{.tls = options_.tls, .time = std::min(options_.stall_timeout, kHandshakeTime),
+                       .report = options_.report},
+        [this](std::unique_ptr<TlsStream> stream) { Admit(std::move(stream)); });
+    MMC_RETURN_IF_ERROR(doorman_->Start());
+  }
   loops_[0]->AcceptFrom(listen_.get(), [this] { AcceptAll(); });
   // The accepting loop starts last: it hands connections to the others.
   for (size_t i = loops_.size(); i > 0; --i) MMC_RETURN_IF_ERROR(loops_[i - 1]->Start());
@@ -82,8 +106,30 @@ void TcpListener::AcceptAll() {
     }
     if (!socket.valid()) return;
     if (connections_.load() >= options_.max_connections || !Tune(socket.get(), "").ok()) continue;
-    loops_[next_loop_++ % loops_.size()]->Adopt(std::move(socket));
+    if (doorman_ != nullptr) {
+      doorman_->Take(std::move(socket));
+    } else {
+      Pass(std::make_unique<PlainStream>(std::move(socket)), Access::kReadWrite);
+    }
   }
+}
+
+// Without TLS on the accepting loop's thread, else on the doorman's.
+void TcpListener::Pass(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
+  loops_[next_loop_++ % loops_.size()]->Adopt(std::move(stream), ceiling);
+}
+
+void TcpListener::Admit(std::unique_ptr<TlsStream> stream) {
+  if (connections_.load() >= options_.max_connections) return;
+  const std::shared_ptr<const security::Identity> peer = stream->peer();
+  std::optional<Access> ceiling = Access::kReadWrite;
+  if (options_.rights != nullptr) ceiling = options_.rights(*peer);
+  if (!ceiling.has_value()) {
+    Report("a data connection from " + PeerOf(stream->fd()) + " is refused: the role of its certificate (" +
+           peer->subject + "), " + std::string(security::RoleName(peer->role)) + ", may not use this node's memory");
+  }
+  // One without rights too: it is told so in answer to its hello.
+  Pass(std::move(stream), ceiling);
 }
 
 void TcpListener::Fence(uint64_t session, std::function<void()> done) {

@@ -47,6 +47,18 @@ int FinishConnect(int socket, TimePoint deadline) {
   }
 }
 
+// "" when there is nothing to say.
+std::string Format(const sockaddr_storage& storage, socklen_t size) {
+  char host[NI_MAXHOST];
+  char port[NI_MAXSERV];
+  if (getnameinfo(reinterpret_cast<const sockaddr*>(&storage), size, host, sizeof(host), port, sizeof(port),
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "";
+  }
+  const bool v6 = storage.ss_family == AF_INET6;
+  return (v6 ? "[" + std::string(host) + "]" : std::string(host)) + ":" + port;
+}
+
 }  // namespace
 
 int PollTimeout(TimePoint deadline) {
@@ -93,15 +105,13 @@ Result<UniqueFd> ListenAt(const std::string& address) {
 std::string AddressOf(int socket) {
   sockaddr_storage storage{};
   socklen_t size = sizeof(storage);
-  char host[NI_MAXHOST];
-  char port[NI_MAXSERV];
-  if (getsockname(socket, reinterpret_cast<sockaddr*>(&storage), &size) != 0 ||
-      getnameinfo(reinterpret_cast<sockaddr*>(&storage), size, host, sizeof(host), port, sizeof(port),
-                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return "";
-  }
-  const bool v6 = storage.ss_family == AF_INET6;
-  return (v6 ? "[" + std::string(host) + "]" : std::string(host)) + ":" + port;
+  return getsockname(socket, reinterpret_cast<sockaddr*>(&storage), &size) == 0 ? Format(storage, size) : "";
+}
+
+std::string PeerOf(int socket) {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof(storage);
+  return getpeername(socket, reinterpret_cast<sockaddr*>(&storage), &size) == 0 ? Format(storage, size) : "?";
 }
 
 Result<UniqueFd> ConnectTo(const std::string& address, const std::string& congestion, TimePoint deadline) {

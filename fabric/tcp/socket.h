@@ -23,6 +23,8 @@ Result<HostPort> ParseHostPort(const std::string& address);
 Result<UniqueFd> ListenAt(const std::string& address);
 // The address a listening socket got, as ParseHostPort reads it.
 std::string AddressOf(int socket);
+// That of the other end; "?" when it cannot be told.
+std::string PeerOf(int socket);
 // Connected, non-blocking and tuned. Errors: kInvalidArgument, kPeerUnreachable, kDeadline.
 Result<UniqueFd> ConnectTo(const std::string& address, const std::string& congestion, TimePoint deadline);
 // No delay, keep-alive, congestion control ("" keeps the system's). Errors: kIo (unknown congestion control).

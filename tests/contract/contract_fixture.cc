@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tests/contract/certificates.h"
+
 extern char** environ;
 
 namespace mmc::fabric::contract {
@@ -19,13 +21,14 @@ std::vector<FabricCase> AllCases() {
   return {{"loopback", "host", nullptr},
           {"shm", "host", nullptr},
           {"tcp", "host", nullptr},
+          {"tcp", "host", nullptr, true},
           {"roce", "host", "this build has no RoCE transport"},
           {"tcp", "device", "this build has no device memory"},
           {"roce", "device", "this build has neither RoCE nor device memory"}};
 }
 
 std::string CaseName(const testing::TestParamInfo<FabricCase>& info) {
-  return std::string(info.param.transport) + "_" + info.param.memory;
+  return std::string(info.param.transport) + (info.param.tls ? "_tls_" : "_") + info.param.memory;
 }
 
 TimePoint InMs(int64_t ms) { return std::chrono::steady_clock::now() + std::chrono::milliseconds(ms); }
@@ -70,7 +73,8 @@ TempDir::~TempDir() {
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
-ServerProcess::ServerProcess(const std::string& transport, const std::string& address) {
+ServerProcess::ServerProcess(const std::string& transport, const std::string& address,
+                             const std::string& certificates) {
   int input[2];
   int output[2];
   if (pipe2(input, O_CLOEXEC) != 0 || pipe2(output, O_CLOEXEC) != 0) return;
@@ -85,7 +89,8 @@ ServerProcess::ServerProcess(const std::string& transport, const std::string& ad
   std::string program = MMC_REGION_SERVER;
   std::string kind = transport;
   std::string place = address;
-  char* const argv[] = {program.data(), kind.data(), place.data(), nullptr};
+  std::string folder = certificates;
+  char* const argv[] = {program.data(), kind.data(), place.data(), folder.empty() ? nullptr : folder.data(), nullptr};
   if (posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv, environ) != 0) pid_ = -1;
   posix_spawn_file_actions_destroy(&actions);
   child_output.Reset(-1);
@@ -141,6 +146,7 @@ void TransportContract::SetUp() {
   add(kFixed, fixed_, Access::kReadOnly);
   ListenOptions options;
   options.address = NewAddress();
+  if (GetParam().tls) options.tls = Certificates::Shared().ContextOf("local");
   auto listener = transport_->Listen(options, regions_);
   ASSERT_TRUE(listener.ok()) << listener.status().ToString();
   listener_ = std::move(*listener);
@@ -148,8 +154,26 @@ void TransportContract::SetUp() {
 
 void TransportContract::TearDown() { listener_.reset(); }
 
+LinkOptions TransportContract::Secured(LinkOptions options) const {
+  if (!GetParam().tls) return options;
+  static const std::shared_ptr<security::TlsContext> client = Certificates::Shared().ContextOf("client");
+  options.tls = client;
+  options.node = "node-a";
+  return options;
+}
+
+Result<std::shared_ptr<Link>> TransportContract::Dial(const std::string& address, LinkOptions options,
+                                                      TimePoint deadline) {
+  return transport_->Connect(address, Secured(std::move(options)), deadline);
+}
+
+std::unique_ptr<ServerProcess> TransportContract::Serve() {
+  return std::make_unique<ServerProcess>(GetParam().transport, NewAddress(),
+                                         GetParam().tls ? Certificates::Shared().path() : "");
+}
+
 std::shared_ptr<Link> TransportContract::Connect(LinkOptions options) {
-  auto link = transport_->Connect(listener_->endpoint().address, options, Soon());
+  auto link = Dial(listener_->endpoint().address, std::move(options), Soon());
   EXPECT_TRUE(link.ok()) << link.status().ToString();
   return link.value_or(nullptr);
 }

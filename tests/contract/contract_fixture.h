@@ -23,6 +23,7 @@ struct FabricCase {
   const char* transport;
   const char* memory;
   const char* absent;  // why it cannot run here; null when it can
+  bool tls = false;
 };
 std::vector<FabricCase> AllCases();
 std::string CaseName(const testing::TestParamInfo<FabricCase>& info);
@@ -63,10 +64,11 @@ class TempDir {
   std::string path_;
 };
 
-// A process that serves segment 1 of 64 MiB (tests/contract/region_server.cc).
+// A process that serves segment 1 of 64 MiB (tests/contract/region_server.cc); under TLS when `certificates` names a
+// folder that make_certs has filled.
 class ServerProcess {
  public:
-  ServerProcess(const std::string& transport, const std::string& address);
+  ServerProcess(const std::string& transport, const std::string& address, const std::string& certificates = "");
   ~ServerProcess();  // kills it when it still lives
   const std::string& address() const { return address_; }
   pid_t pid() const { return pid_; }
@@ -86,6 +88,14 @@ class TransportContract : public testing::TestWithParam<FabricCase> {
 
   std::string NewAddress();
   std::shared_ptr<Link> Connect(LinkOptions options = {});
+  // To any address, with what the case adds to the options.
+  Result<std::shared_ptr<Link>> Dial(const std::string& address, LinkOptions options, TimePoint deadline);
+  LinkOptions Secured(LinkOptions options = {}) const;
+  std::unique_ptr<ServerProcess> Serve();
+  // What a write may answer when its connection is lost: cut by whom is not known under TLS.
+  bool IsLoss(Code code) const {
+    return code == Code::kPeerUnreachable || (GetParam().tls && code == Code::kUnconfirmed);
+  }
   Op DataOp(std::byte* local, uint64_t offset, uint64_t length) { return {local, kData, offset, length}; }
   bool IsLoopback() const { return std::string(GetParam().transport) == "loopback"; }
   bool IsTcp() const { return std::string(GetParam().transport) == "tcp"; }

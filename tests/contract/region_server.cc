@@ -1,8 +1,10 @@
-// A process that serves one segment (1, epoch 1, 64 MiB): region_server TRANSPORT ADDRESS. Prints the address it got,
+// A process that serves one segment (1, epoch 1, 64 MiB): region_server TRANSPORT ADDRESS [CERTIFICATES], under TLS with
+// a folder of certificates. Prints the address it got,
 // then serves until its standard input ends.
 #include <unistd.h>
 
 #include <cstdio>
+#include <string>
 
 #include "common/base/bytes.h"
 #include "fabric/memory.h"
@@ -10,9 +12,9 @@
 
 int main(int argc, char** argv) {
   using namespace mmc::fabric;
-  Transport* const transport = argc == 3 ? FindTransport(argv[1]) : nullptr;
+  Transport* const transport = argc == 3 || argc == 4 ? FindTransport(argv[1]) : nullptr;
   if (transport == nullptr) {
-    std::fprintf(stderr, "usage: region_server TRANSPORT ADDRESS\n");
+    std::fprintf(stderr, "usage: region_server TRANSPORT ADDRESS [CERTIFICATES]\n");
     return 2;
   }
   const uint64_t size = mmc::operator""_MiB(64);
@@ -25,6 +27,21 @@ int main(int argc, char** argv) {
   }
   ListenOptions options;
   options.address = argv[2];
+  if (argc == 4) {
+    const std::string folder = argv[3];
+    mmc::security::TlsOptions tls;
+    tls.enable = true;
+    tls.ca_path = folder + "/ca.cert.pem";
+    tls.crl_path = folder + "/ca.crl.pem";
+    tls.cert_path = folder + "/local.cert.pem";
+    tls.key_path = folder + "/local.key.pem";
+    auto context = mmc::security::TlsContext::Load(tls);
+    if (!context.ok()) {
+      std::fprintf(stderr, "region_server: %s\n", context.status().ToString().c_str());
+      return 1;
+    }
+    options.tls = *context;
+  }
   auto listener = transport->Listen(options, regions);
   if (!listener.ok()) {
     std::fprintf(stderr, "region_server: %s\n", listener.status().ToString().c_str());

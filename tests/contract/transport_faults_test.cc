@@ -30,9 +30,10 @@ TEST_P(TransportFaults, AFencedSessionIsShutOutAndOthersAreNot) {
   const Op op = DataOp(local.data(), 0, 4096);
   ASSERT_TRUE(fenced->Execute(Direction::kWrite, {&op, 1}, Soon()).ok());
   FenceAndWait(7);
-  EXPECT_EQ(fenced->Execute(Direction::kWrite, {&op, 1}, Soon()).code(), Code::kPeerUnreachable);
+  const Code code = fenced->Execute(Direction::kWrite, {&op, 1}, Soon()).code();
+  EXPECT_TRUE(IsLoss(code)) << CodeName(code);
   EXPECT_FALSE(fenced->alive());
-  EXPECT_EQ(transport_->Connect(listener_->endpoint().address, {.session = 7}, Soon()).code(), Code::kPermission);
+  EXPECT_EQ(Dial(listener_->endpoint().address, {.session = 7}, Soon()).code(), Code::kPermission);
   EXPECT_TRUE(other->Execute(Direction::kWrite, {&op, 1}, Soon()).ok());
   FenceAndWait(7);
   FenceAndWait(12345);
@@ -65,7 +66,7 @@ TEST_P(TransportFaults, AfterAFenceNoRunningWriteTouchesTheMemory) {
       while (!stop) {
         const Status status = link->Execute(Direction::kWrite, {&op, 1}, Soon());
         moving.Hit();
-        EXPECT_TRUE(status.ok() || status.code() == Code::kPeerUnreachable) << status.ToString();
+        EXPECT_TRUE(status.ok() || IsLoss(status.code())) << status.ToString();
       }
     });
   }
@@ -150,19 +151,19 @@ TEST_P(TransportFaults, AListenerThatEndsBreaksItsLinks) {
   std::vector<std::byte> local(64);
   const Op op = DataOp(local.data(), 0, 64);
   const Code code = link->Execute(Direction::kWrite, {&op, 1}, Soon()).code();
-  EXPECT_TRUE(code == Code::kPeerUnreachable || code == Code::kStaleRegion) << CodeName(code);
-  EXPECT_EQ(transport_->Connect(address, {}, Soon()).code(), Code::kPeerUnreachable);
+  EXPECT_TRUE(IsLoss(code) || code == Code::kStaleRegion) << CodeName(code);
+  EXPECT_EQ(Dial(address, {}, Soon()).code(), Code::kPeerUnreachable);
 }
 
 TEST_P(TransportFaults, APeerKilledMidTransferEndsEveryTransferInTime) {
   std::unique_ptr<ServerProcess> server;
   std::string address = listener_->endpoint().address;
   if (!IsLoopback()) {
-    server = std::make_unique<ServerProcess>(GetParam().transport, NewAddress());
+    server = Serve();
     address = server->address();
     ASSERT_FALSE(address.empty());
   }
-  auto connected = transport_->Connect(address, {}, Soon());
+  auto connected = Dial(address, {}, Soon());
   ASSERT_TRUE(connected.ok()) << connected.status().ToString();
   const auto link = *connected;
   Latch moving;
@@ -178,7 +179,7 @@ TEST_P(TransportFaults, APeerKilledMidTransferEndsEveryTransferInTime) {
         status = link->Execute(direction, {&op, 1}, Soon());
         moving.Hit();
       }
-      if (status.code() != Code::kPeerUnreachable && status.code() != Code::kStaleRegion) ++unexpected;
+      if (!IsLoss(status.code()) && status.code() != Code::kStaleRegion) ++unexpected;
     });
   }
   ASSERT_TRUE(moving.Wait(8, Soon()));
@@ -198,10 +199,10 @@ TEST_P(TransportFaults, AWriteToAPeerThatStandsStillIsUnconfirmed) {
   std::unique_ptr<ServerProcess> server;
   std::string address = listener_->endpoint().address;
   if (IsTcp()) {
-    server = std::make_unique<ServerProcess>("tcp", NewAddress());
+    server = Serve();
     address = server->address();
   }
-  auto link = transport_->Connect(address, {}, Soon());
+  auto link = Dial(address, {}, Soon());
   ASSERT_TRUE(link.ok()) << link.status().ToString();
   std::vector<std::byte> local(1_MiB);
   const Op op = DataOp(local.data(), 0, local.size());
@@ -216,7 +217,7 @@ TEST_P(TransportFaults, AWriteToAPeerThatStandsStillIsUnconfirmed) {
 }
 
 TEST_P(TransportFaults, FabricReconnectsAfterALossAndFallsBackFromTheSameHost) {
-  Fabric fabric({});
+  Fabric fabric({.link = Secured()});
   const std::vector<Endpoint> endpoints{{"loopback", "nobody"},
                                         {"shm", dir_.path() + "/nobody.sock"},
                                         {"unheard-of", "x"},
@@ -239,7 +240,7 @@ TEST_P(TransportFaults, FabricReconnectsAfterALossAndFallsBackFromTheSameHost) {
 }
 
 TEST_P(TransportFaults, FabricCallersOfOnePeerShareOneConnection) {
-  Fabric fabric({});
+  Fabric fabric({.link = Secured()});
   const std::vector<Endpoint> endpoints{listener_->endpoint()};
   std::vector<std::shared_ptr<Link>> links(8);
   std::vector<std::thread> threads;
