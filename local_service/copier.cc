@@ -18,9 +18,10 @@ TimePoint DeadlineFor(uint64_t bytes) {
   return Clock::Real().Now() + kLeastTime + std::chrono::seconds(bytes / kSlowestBytesPerSecond);
 }
 
-fabric::FabricOptions ReadOnlyLinks() {
+fabric::FabricOptions ReadOnlyLinks(std::shared_ptr<security::TlsContext> tls) {
   fabric::FabricOptions options;
   options.link.access = fabric::Access::kReadOnly;
+  options.link.tls = std::move(tls);
   return options;
 }
 
@@ -76,7 +77,7 @@ Copier::Copier(const fabric::RegionTable& regions, CopierOptions options,
     : regions_(regions),
       options_(std::move(options)),
       ready_(std::move(ready)),
-      fabric_(ReadOnlyLinks()) {}
+      fabric_(ReadOnlyLinks(options_.tls)) {}
 
 Copier::~Copier() { Stop(); }
 
@@ -187,7 +188,8 @@ Status Copier::Carry(const proto::CopyCommand& command) {
       command.source_name() + "/" + std::to_string(command.source_incarnation());
   const bool same_host =
       !options_.host_id.empty() && command.source_host_id() == options_.host_id;
-  MMC_ASSIGN_OR_RETURN(auto link, fabric_.LinkTo(peer, SourceOf(command), same_host, deadline));
+  MMC_ASSIGN_OR_RETURN(auto link, fabric_.LinkTo(peer, SourceOf(command), same_host, deadline,
+                                                  command.source_name()));
   if (Status moved = link->Execute(fabric::Direction::kRead, ops, deadline); !moved.ok()) {
     if (!link->alive()) fabric_.Forget(peer);
     return moved;

@@ -21,6 +21,7 @@
 
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/security/tls_context.h"
 #include "fabric/fabric.h"
 #include "fabric/memory.h"
 #include "proto/meta.pb.h"
@@ -29,6 +30,7 @@ namespace mmc::local {
 
 struct CopierOptions {
   std::string host_id;  // of this node: same-host transports are tried for sources of the same one
+  std::shared_ptr<security::TlsContext> tls;  // of links to sources over TCP; null: none
   int threads = 2;
   size_t max_commands = 4096;  // waiting, running and not yet acknowledged; more are left to be told again
 };

@@ -13,8 +13,10 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/obs/log.h"
 #include "common/rpc/url.h"
 #include "local_service/catalog.h"
@@ -86,6 +88,39 @@ Status EnsureDirectory(const std::string& path, const std::string& group) {
     return ErrnoStatus("give " + path + " to group " + group, errno);
   }
   return Status::Ok();
+}
+
+// Lines about peers that are not let in: any number of them may come, and a log must not grow by them.
+class RefusalLog {
+ public:
+  void Add(const std::string& line) {
+    const TimePoint now = Clock::Real().Now();
+    uint64_t untold = 0;
+    {
+      MutexLock lock(mutex_);
+      if (now < next_) {
+        ++untold_;
+        return;
+      }
+      next_ = now + std::chrono::seconds(1);
+      untold = std::exchange(untold_, 0);
+    }
+    MMC_LOG(WARNING) << line << (untold == 0 ? "" : "; and " + std::to_string(untold) + " more before");
+  }
+
+ private:
+  Mutex mutex_;
+  TimePoint next_ MMC_GUARDED_BY(mutex_);
+  uint64_t untold_ MMC_GUARDED_BY(mutex_) = 0;
+};
+
+std::optional<fabric::Access> RightsOf(const LocalOptions& options, security::Role role) {
+  DataAccess access = DataAccess::kNone;
+  if (role == security::Role::kClient) access = options.client_access;
+  if (role == security::Role::kAdmin) access = options.admin_access;
+  if (role == security::Role::kLocal) access = options.local_access;
+  if (access == DataAccess::kNone) return std::nullopt;
+  return access == DataAccess::kRead ? fabric::Access::kReadOnly : fabric::Access::kReadWrite;
 }
 
 // Parses the data address; its scheme says nothing here.
@@ -200,6 +235,9 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
   listen.group_access =
       options_.shm_group_writes ? fabric::Access::kReadWrite : fabric::Access::kReadOnly;
   listen.require_nonce = true;  // clients are told the address by the meta service
+  listen.tls = tls_;
+  listen.rights = [this](const security::Identity& peer) { return RightsOf(options_, peer.role); };
+  listen.report = [log = std::make_shared<RefusalLog>()](const std::string& line) { log->Add(line); };
   listen.presence_file = presence_file;
   MMC_ASSIGN_OR_RETURN(std::unique_ptr<fabric::Listener> listener, found->Listen(listen, regions_));
   MutexLock lock(mutex_);

@@ -10,10 +10,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/security/tls_context.h"
 #include "fabric/memory.h"
 #include "fabric/transport.h"
 #include "local_service/options.h"
@@ -22,8 +24,10 @@ namespace mmc::local {
 
 class Endpoints {
  public:
-  Endpoints(const LocalOptions& options, fabric::RegionTable& regions)
-      : options_(options), regions_(regions) {}
+  // `tls`: of the TCP endpoint; null: none.
+  Endpoints(const LocalOptions& options, fabric::RegionTable& regions,
+            std::shared_ptr<security::TlsContext> tls = nullptr)
+      : options_(options), regions_(regions), tls_(std::move(tls)) {}
 
   // The transports between hosts. A preferred one that is not there is an error when the options
   // are strict, else a warning. Errors: kUnsupported (strict), kIo (address in use), kConfig
@@ -55,6 +59,7 @@ class Endpoints {
 
   const LocalOptions& options_;
   fabric::RegionTable& regions_;
+  const std::shared_ptr<security::TlsContext> tls_;
   uint16_t data_port_ = 0;
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<fabric::Listener>> listeners_ MMC_GUARDED_BY(mutex_);

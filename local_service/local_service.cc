@@ -27,6 +27,7 @@ constexpr std::chrono::milliseconds kDrainStep{5};
 // A transfer is several requests with nothing under way in between: this long without any is the
 // end.
 constexpr std::chrono::milliseconds kQuiet{50};
+constexpr std::chrono::hours kWarnBeforeEnd{24 * 30};  // of a certificate
 
 std::string HostName() {
   char text[256] = {};
@@ -57,13 +58,18 @@ struct Flag {
 }  // namespace
 
 struct LocalService::Impl final : NodeBody {
-  Impl(LocalOptions opts, std::shared_ptr<rpc::Channel> channel)
-      : options(std::move(opts)), meta(std::move(channel)), endpoints(options, regions) {}
+  Impl(LocalOptions opts, std::shared_ptr<rpc::Channel> channel,
+       std::shared_ptr<security::TlsContext> tls)
+      : options(std::move(opts)),
+        meta(std::move(channel)),
+        data_tls(std::move(tls)),
+        endpoints(options, regions, data_tls) {}
 
   Status Open();
   void Drain(TimePoint until);
   void Close(TimePoint deadline, bool keep);
   Status Lend();
+  Status CheckOwnName() const;
 
   proto::JoinRequest Describe() override;
   Status Renew(const std::function<bool()>& give_up) override;
@@ -82,6 +88,7 @@ struct LocalService::Impl final : NodeBody {
 
   LocalOptions options;
   const std::shared_ptr<rpc::Channel> meta;
+  const std::shared_ptr<security::TlsContext> data_tls;  // null: none
   std::string name;
   std::atomic<uint64_t> incarnation{0};
   std::atomic<bool> stopping{false};
@@ -89,7 +96,7 @@ struct LocalService::Impl final : NodeBody {
   std::unique_ptr<Storage> storage;  // changed by the agent's threads only, once they run
   fabric::RegionTable regions;
   Endpoints endpoints;
-  NodeWork work{regions, fabric::HostId(), [this] { agent->WorkReady(); }};
+  NodeWork work{regions, {.host_id = fabric::HostId(), .tls = data_tls}, [this] { agent->WorkReady(); }};
   std::unique_ptr<MetaAgent>
       agent;        // made by the constructor's caller, so that Stop may interrupt it at any time
   Mutex lifecycle;  // held by Start and Stop while they run
@@ -114,6 +121,7 @@ Status LocalService::Impl::Open() {
         endpoints.data_port() != 0 ? endpoints.data_port() : static_cast<uint64_t>(::getpid());
     name = HostName() + ":" + std::to_string(suffix);
   }
+  MMC_RETURN_IF_ERROR(CheckOwnName());
   MMC_ASSIGN_OR_RETURN(storage, Storage::Open(options, name));
   incarnation = storage->identity().incarnation;
   agent->GoOnFrom(storage->applied_seq(), storage->term());
@@ -128,6 +136,17 @@ Status LocalService::Impl::Open() {
   }
   open = true;
   return Status::Ok();
+}
+
+// Clients would refuse the node.
+Status LocalService::Impl::CheckOwnName() const {
+  if (data_tls == nullptr) return Status::Ok();
+  for (const std::string& line : data_tls->EndingWithin(kWarnBeforeEnd)) MMC_LOG(WARNING) << line;
+  const std::string own = data_tls->own()->name;
+  if (own.empty() || own == name) return Status::Ok();
+  return Status(Code::kConfig, data_tls->options().cert_path + ": the certificate speaks for node '" + own +
+                                   "', and this node is '" + name +
+                                   "'; set ock.mmc.local_service.name, or get another certificate");
 }
 
 // The pool has forgotten the node; what still runs are transfers of those who had asked before.
@@ -278,8 +297,10 @@ Result<std::unique_ptr<LocalService>> LocalService::Create(LocalOptions options,
     options.hbm_bytes = 0;
   }
   MMC_RETURN_IF_ERROR(ValidateLocalOptions(options));
+  MMC_ASSIGN_OR_RETURN(auto data_tls,
+                       security::TlsContext::LoadFor(options.data_tls, {security::Role::kLocal}));
   std::unique_ptr<LocalService> service(new LocalService());
-  service->impl_ = std::make_unique<Impl>(std::move(options), meta);
+  service->impl_ = std::make_unique<Impl>(std::move(options), meta, std::move(data_tls));
   service->impl_->agent = std::make_unique<MetaAgent>(std::move(meta), *service->impl_);
   return service;
 }
@@ -319,6 +340,10 @@ uint64_t LocalService::incarnation() const { return impl_->incarnation.load(); }
 
 std::string LocalService::catalog_path() const {
   return ServiceFilePath(impl_->options.catalog_directory, impl_->name, "catalog");
+}
+
+Status LocalService::ReloadCertificates() {
+  return impl_->data_tls == nullptr ? Status::Ok() : impl_->data_tls->Reload();
 }
 
 LocalStats LocalService::stats() const {

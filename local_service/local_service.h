@@ -63,6 +63,10 @@ class LocalService {
   // gives everything back.
   void Stop(TimePoint deadline);
 
+  // Reads the certificates of the data endpoint again; they count for the connections that come. Those that have
+  // changed on disk are taken up without it. After an error the old ones stay.
+  Status ReloadCertificates();
+
   // After Start(); the name of the options, or the one made from host name and data port.
   const std::string& name() const;
   std::vector<fabric::Endpoint> endpoints() const;

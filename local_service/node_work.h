@@ -17,8 +17,8 @@ namespace mmc::local {
 
 class NodeWork {
  public:
-  NodeWork(const fabric::RegionTable& regions, std::string host_id, std::function<void()> ready)
-      : copier_(regions, {.host_id = std::move(host_id)}, ready), scrubber_(regions, ready) {}
+  NodeWork(const fabric::RegionTable& regions, CopierOptions copies, std::function<void()> ready)
+      : copier_(regions, std::move(copies), ready), scrubber_(regions, ready) {}
 
   // Before a poll: what is done, or how far it is.
   void Tell(proto::CatalogSyncRequest* request) const;

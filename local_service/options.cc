@@ -32,6 +32,12 @@ std::chrono::milliseconds Milliseconds(const config::Values& values, std::string
   return std::chrono::milliseconds(values.GetInt(name));
 }
 
+DataAccess AccessFrom(const config::Values& values, const std::string& role) {
+  const std::string access = values.GetString("ock.mmc.local_service.hcom.tls.access." + role);
+  if (access == "none") return DataAccess::kNone;
+  return access == "read" ? DataAccess::kRead : DataAccess::kWrite;
+}
+
 }  // namespace
 
 const config::Schema& LocalSchema() { return config::LocalConf(); }
@@ -67,6 +73,10 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   if (out.shm_directory.empty()) out.shm_directory = DefaultShmDirectory();
   out.shm_group = values.GetString("ock.mmc.local_service.shm.group");
   out.shm_group_writes = values.GetString("ock.mmc.local_service.shm.group.access") == "write";
+  out.data_tls = security::DataTlsOptionsFrom(values);
+  out.client_access = AccessFrom(values, "client");
+  out.admin_access = AccessFrom(values, "admin");
+  out.local_access = AccessFrom(values, "local");
   out.catalog_directory = values.GetString("ock.mmc.local_service.catalog.directory");
   out.warm_restart = values.GetBool("ock.mmc.local_service.warm_restart");
   out.segment_directory = values.GetString("ock.mmc.local_service.segment.directory");

@@ -8,8 +8,11 @@
 #include <string>
 
 #include "common/config/schema.h"
+#include "common/security/tls_options.h"
 
 namespace mmc::local {
+
+enum class DataAccess : uint8_t { kNone, kRead, kWrite };
 
 struct LocalOptions {
   std::string meta_url = "tcp://127.0.0.1:5000";
@@ -33,6 +36,11 @@ struct LocalOptions {
   std::string shm_directory;     // of the unix socket; never empty after LocalOptionsFrom
   std::string shm_group;         // empty: only processes of the same user may connect
   bool shm_group_writes = true;  // false: members of the group get the memory for reading only
+  // Of the TCP data endpoint, and of this node's links to others.
+  security::TlsOptions data_tls;
+  DataAccess client_access = DataAccess::kWrite;  // under TLS, by the role of the peer's certificate
+  DataAccess admin_access = DataAccess::kWrite;
+  DataAccess local_access = DataAccess::kRead;
   bool loopback_enable = false;  // serve links of this process without sockets: the embedded mode
 
   std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects

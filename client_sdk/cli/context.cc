@@ -77,6 +77,7 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
     options.copy_threads = conf.copy_threads;
     options.async_threads = conf.async_threads;
     MMC_ASSIGN_OR_RETURN(options.integrity, IntegrityFrom(conf.integrity));
+    options.data_tls = security::DataTlsOptionsFrom(values);
   }
   const bool conf_was_asked_for = args.Has("config") && conf_names_meta;
   if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for)

@@ -20,8 +20,10 @@ constexpr milliseconds kNoticeTime{2000};
 
 TimePoint Now() { return Clock::Real().Now(); }
 
-fabric::FabricOptions LinksFor(const ClientOptions& options, uint64_t session) {
+fabric::FabricOptions LinksFor(const ClientOptions& options, uint64_t session,
+                               std::shared_ptr<security::TlsContext> tls) {
   fabric::FabricOptions out;
+  out.link.tls = std::move(tls);
   out.same_host = options.same_host;
   out.link.session = session;
   out.link.connections = options.tcp_connections;
@@ -32,8 +34,10 @@ fabric::FabricOptions LinksFor(const ClientOptions& options, uint64_t session) {
 
 }  // namespace
 
-Session::Session(const ClientOptions& options, std::vector<MetaRoute> routes)
+Session::Session(const ClientOptions& options, std::vector<MetaRoute> routes,
+                 std::shared_ptr<security::TlsContext> data_tls)
     : options_(options),
+      data_tls_(std::move(data_tls)),
       routes_(std::move(routes)),
       host_id_(options.same_host ? fabric::HostId() : std::string()),
       directory_(std::make_shared<Directory>()) {}
@@ -42,7 +46,11 @@ Session::~Session() { Close(Now()); }
 
 Result<std::shared_ptr<Session>> Session::Open(const ClientOptions& options,
                                                std::vector<MetaRoute> routes) {
-  std::shared_ptr<Session> session(new Session(options, std::move(routes)));
+  using security::Role;
+  MMC_ASSIGN_OR_RETURN(auto data_tls,
+                       security::TlsContext::LoadFor(options.data_tls,
+                                                     {Role::kClient, Role::kAdmin, Role::kLocal}));
+  std::shared_ptr<Session> session(new Session(options, std::move(routes), std::move(data_tls)));
   const bool one_round = options.connect_retry.count() == 0;
   const TimePoint deadline = Now() + (one_round ? options.timeout : options.connect_retry);
   MMC_RETURN_IF_ERROR(session->OpenOnce(deadline, one_round));
@@ -70,7 +78,7 @@ Status Session::OpenOnce(TimePoint deadline, bool one_round) {
   opened->heartbeat = milliseconds(std::max<uint64_t>(1, reply.heartbeat_ms()));
   opened->expiry = milliseconds(std::max<uint64_t>(1, reply.expiry_ms()));
   opened->lease = milliseconds(reply.lease_ms());
-  opened->fabric = std::make_shared<fabric::Fabric>(LinksFor(options_, opened->id));
+  opened->fabric = std::make_shared<fabric::Fabric>(LinksFor(options_, opened->id, data_tls_));
   MutexLock lock(mutex_);
   opened_ = std::move(opened);
   directory_ = std::make_shared<Directory>();
@@ -196,7 +204,7 @@ Result<std::shared_ptr<fabric::Link>> Session::LinkTo(const OpenedSession& opene
                   "node " + std::to_string(node) + " is not in the meta service's directory");
   }
   auto link = opened.fabric->LinkTo(found->peer, found->endpoints, found->same_host,
-                                    std::min(deadline, Now() + kConnectTime));
+                                    std::min(deadline, Now() + kConnectTime), found->name);
   if (!link.ok()) return link.status().Annotate("node " + found->name);
   return link;
 }

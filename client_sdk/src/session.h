@@ -110,7 +110,8 @@ class Session {
     uint64_t generation;
   };
 
-  Session(const ClientOptions& options, std::vector<MetaRoute> routes);
+  Session(const ClientOptions& options, std::vector<MetaRoute> routes,
+          std::shared_ptr<security::TlsContext> data_tls);
 
   Status CallRaw(uint16_t method, const char* name, const google::protobuf::MessageLite& request,
                  google::protobuf::MessageLite* reply, TimePoint deadline, OnLostAnswer on_lost);
@@ -125,6 +126,7 @@ class Session {
   void FlushUnpins(TimePoint deadline);
 
   const ClientOptions options_;
+  const std::shared_ptr<security::TlsContext> data_tls_;  // null: none
   const std::vector<MetaRoute> routes_;
   const std::string host_id_;
   std::atomic<size_t> route_{0};

@@ -138,14 +138,24 @@ std::vector<Setting> ClientSection() {
 
 std::vector<Setting> DataTlsSettings() {
   const std::string prefix = kDataTls;
-  std::vector<Setting> out = {Bool(prefix + "enable", "false",
-                                   "TLS for blocks that travel over TCP. This version has none: "
-                                   "true is refused, so that nobody runs in the clear "
-                                   "unaware.")};
+  std::vector<Setting> out = {
+      Bool(prefix + "enable", "false",
+           "TLS 1.3 for blocks that travel over TCP, both sides with certificates: nodes of role "
+           "local, clients of role client, admin or local. The same on all nodes and clients of a "
+           "pool. Shared memory is not concerned.")};
   for (const char* name :
        {"ca.path", "ca.crl.path", "cert.path", "key.path", "key.pass.path", "decrypter.path"}) {
     out.push_back(Text(prefix + name, "", 255,
-                       "As ock.mmc.tls." + std::string(name) + ". Not read while TLS is off."));
+                       "As ock.mmc.tls." + std::string(name) +
+                           ". When ca.path, cert.path and key.path are all empty, the files of "
+                           "ock.mmc.tls.* are used. Not read while TLS is off."));
+  }
+  for (const auto& [role, access] :
+       {std::pair("client", "write"), std::pair("admin", "write"), std::pair("local", "read")}) {
+    out.push_back(Enum(prefix + "access." + role, access, {"none", "read", "write"},
+                       "What holders of a certificate of role " + std::string(role) +
+                           " may do with this node's memory over TCP, under TLS; write includes "
+                           "read."));
   }
   return out;
 }
@@ -220,8 +230,7 @@ const Schema& LocalConf() {
                                               {"TLS of the data plane", DataTlsSettings()},
                                               {"Accepted: SSD tier", SsdSettings()},
                                               {"Accepted: no need for them", IdleSettings()}});
-    const Schema::Rule no_tls = NoTlsRule(settings);
-    return new Schema("mmc_local_service", std::move(settings), {no_tls});
+    return new Schema("mmc_local_service", std::move(settings), {NoTlsRule(TlsSettings())});
   }();
   return *schema;
 }

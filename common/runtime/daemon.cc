@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -65,6 +66,14 @@ class Signals {
  private:
   int fd_;
 };
+
+// The usual soft limit is for programs that call select(); connections here are thousands.
+void AllowManyFiles() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 // Start() may take as long as the services that it waits for, and a signal must end the process
 // meanwhile: so it runs beside the thread that waits for signals. True when it ended; false when a
@@ -153,6 +162,7 @@ int DaemonMain(int argc, char** argv, const DaemonSpec& spec) {
   if (!values.ok()) return Fail(spec, values.status());
 
   const Signals signals;
+  AllowManyFiles();
   if (const Status status = obs::InitLogging(LogOptionsFrom(spec, *values)); !status.ok())
     return Fail(spec, status);
   if (config.empty()) {

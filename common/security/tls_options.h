@@ -26,4 +26,8 @@ struct TlsOptions {
 // Relative paths start at `<prefix>top.path` when that is set. Settings that the schema does not have stay empty.
 TlsOptions TlsOptionsFrom(const config::Values& values, std::string_view prefix);
 
+// The settings ock.mmc.local_service.hcom.tls.*, for blocks that travel over TCP. When they name neither authority nor
+// certificate nor key, the files of ock.mmc.tls.* are used.
+TlsOptions DataTlsOptionsFrom(const config::Values& values);
+
 }  // namespace mmc::security

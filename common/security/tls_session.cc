@@ -49,6 +49,7 @@ struct TlsSocket {
                                    MSG_DONTWAIT);
     if (n >= 0) {
       session.budget_ -= static_cast<size_t>(n);
+      session.cut_ |= n == 0;
       return static_cast<int>(n);
     }
     if (session.budget_ == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
@@ -158,7 +159,8 @@ TlsSession::Outcome TlsSession::After(int result, size_t bytes) {
   const int error = SSL_get_error(ssl_.get(), result);
   if (error == SSL_ERROR_WANT_READ && !flooded_) return {.want = Want::kRead};
   if (error == SSL_ERROR_WANT_WRITE && !flooded_) return {.want = Want::kWrite};
-  if (error == SSL_ERROR_ZERO_RETURN && SSL_is_init_finished(ssl_.get())) {
+  const bool over = error == SSL_ERROR_ZERO_RETURN || (cut_ && error == SSL_ERROR_SYSCALL);
+  if (over && SSL_is_init_finished(ssl_.get())) {
     ERR_clear_error();
     return {.end = true};
   }
@@ -194,6 +196,11 @@ std::shared_ptr<const Identity> TlsSession::peer() const {
 bool TlsSession::plain() const {
   MutexLock lock(mutex_);
   return plain_;
+}
+
+bool TlsSession::cut() const {
+  MutexLock lock(mutex_);
+  return cut_;
 }
 
 std::string TlsSession::first_bytes() const {

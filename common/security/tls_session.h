@@ -55,6 +55,8 @@ class TlsSession {
   std::shared_ptr<const Identity> peer() const;
   // What the peer sends is not TLS; its first bytes, up to 32.
   bool plain() const;
+  // After `end`: the connection was closed, and the peer had not said so before, encrypted as the rest.
+  bool cut() const;
   std::string first_bytes() const;
 
  private:
@@ -76,6 +78,7 @@ class TlsSession {
   size_t first_length_ = 0;
   bool sniffed_ = false;
   bool plain_ = false;
+  bool cut_ = false;
   bool flooded_ = false;
   int system_error_ = 0;
   size_t budget_ = 0;         // bytes that one operation may still take in

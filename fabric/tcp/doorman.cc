@@ -90,6 +90,10 @@ void Doorman::Add(UniqueFd socket, TimePoint now) {
     const auto it = guests_.find(fd);
     if (it != guests_.end() && it->second.number == number) Refuse(fd, "too many connect at a time");
   }
+  // Looks at most now and then, and files that are half replaced leave the old ones in use.
+  if (const Status status = options_.tls->ReloadIfChanged(); !status.ok() && options_.report != nullptr) {
+    options_.report("the changed certificates are not taken: " + status.message());
+  }
   const int fd = socket.get();
   auto stream = TlsStream::Accept(std::move(socket), *options_.tls);
   if (!stream.ok()) return;

@@ -116,11 +116,23 @@ bool TlsStream::Fail(const TlsSession::Outcome& outcome) {
   return false;
 }
 
+// A peer that closes while bytes are on their way to it may have said goodbye: that can still be read.
+bool TlsStream::FailWrite(const TlsSession::Outcome& outcome) {
+  Fail(outcome);
+  if (errno == EAGAIN) return false;
+  const int error = errno;
+  std::byte last{};
+  const TlsSession::Outcome heard = session_->Read({&last, 1});
+  ended_ = heard.end && !session_->cut();
+  errno = error;
+  return false;
+}
+
 bool TlsStream::Flush() {
   if (stuck_.empty()) return true;
   // All of a record is taken, or nothing.
   const TlsSession::Outcome outcome = session_->Write(stuck_);
-  if (!outcome.done()) return Fail(outcome);
+  if (!outcome.done()) return FailWrite(outcome);
   stuck_.clear();
   return true;
 }
@@ -128,7 +140,7 @@ bool TlsStream::Flush() {
 bool TlsStream::Encrypt(std::span<const std::byte> bytes) {
   const TlsSession::Outcome outcome = session_->Write(bytes);
   if (outcome.done()) return true;
-  if (outcome.want == TlsSession::Want::kNothing) return Fail(outcome);
+  if (outcome.want == TlsSession::Want::kNothing) return FailWrite(outcome);
   // It is encrypted already, and comes again from here.
   stuck_.assign(bytes.begin(), bytes.end());
   return true;

@@ -53,7 +53,9 @@ class TlsStream final : public ByteStream {
   bool Flush();
   // One record's worth; counts what it takes as moved. False leaves errno, and nothing was taken.
   bool Encrypt(std::span<const std::byte> bytes);
+  // Both answer false, with errno.
   bool Fail(const security::TlsSession::Outcome& outcome);
+  bool FailWrite(const security::TlsSession::Outcome& outcome);
 
   UniqueFd socket_;
   std::unique_ptr<security::TlsSession> session_;

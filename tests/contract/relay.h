@@ -22,7 +22,7 @@ namespace mmc::fabric::contract {
 
 class Relay {
  public:
-  explicit Relay(std::string target) : target_(std::move(target)), listen_(std::move(*tcp::ListenAt("127.0.0.1:0"))) {
+  explicit Relay(std::string target) : target_(std::move(target)), listen_(tcp::ListenAt("127.0.0.1:0").value()) {
     if (pipe2(wake_.data(), O_CLOEXEC) != 0) wake_ = {-1, -1};
     address_ = tcp::AddressOf(listen_.get());
     thread_ = std::thread([this] { Main(); });

@@ -125,7 +125,7 @@ class TcpTls : public testing::Test {
 // A server that does one thing with one connection.
 class OneServer {
  public:
-  explicit OneServer(std::function<void(UniqueFd)> serve) : socket_(std::move(*tcp::ListenAt("127.0.0.1:0"))) {
+  explicit OneServer(std::function<void(UniqueFd)> serve) : socket_(tcp::ListenAt("127.0.0.1:0").value()) {
     thread_ = std::thread([this, serve = std::move(serve)] {
       pollfd wait{socket_.get(), POLLIN, 0};
       poll(&wait, 1, tcp::PollTimeout(Soon()));
@@ -356,13 +356,13 @@ TEST_F(TcpTls, ACutConnectionLeavesAWriteUnconfirmed) {
   {
     Relay relay(address());
     relay.CutAfter(3_MiB);
-    auto link = tcp::Connect(relay.address(), {.connections = 1, .tls = Of("client")}, Soon());
+    auto link = tcp::Connect(relay.address(), {.tls = Of("client"), .connections = 1}, Soon());
     ASSERT_TRUE(link.ok()) << link.status().ToString();
     EXPECT_EQ((*link)->Execute(Direction::kWrite, {&op, 1}, Soon()).code(), Code::kUnconfirmed);
   }
   Relay relay(address());
   relay.CutAfter(3_MiB);
-  auto link = tcp::Connect(relay.address(), {.connections = 1, .tls = Of("client")}, Soon());
+  auto link = tcp::Connect(relay.address(), {.tls = Of("client"), .connections = 1}, Soon());
   ASSERT_TRUE(link.ok()) << link.status().ToString();
   EXPECT_EQ((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).code(), Code::kPeerUnreachable);
 }
@@ -370,7 +370,7 @@ TEST_F(TcpTls, ACutConnectionLeavesAWriteUnconfirmed) {
 TEST_F(TcpTls, BytesThatAreChangedOnTheWayEndTheConnection) {
   Relay relay(address());
   relay.FlipAfter(1_MiB);
-  auto link = tcp::Connect(relay.address(), {.connections = 1, .tls = Of("client")}, Soon());
+  auto link = tcp::Connect(relay.address(), {.tls = Of("client"), .connections = 1}, Soon());
   ASSERT_TRUE(link.ok()) << link.status().ToString();
   auto source = Pattern(4_MiB, 9);
   const Op op{source.data(), {1, 1}, 4096, source.size()};
@@ -384,7 +384,7 @@ TEST_F(TcpTls, NothingTravelsInTheClear) {
   const auto seen = [&](const std::string& target, std::shared_ptr<security::TlsContext> tls) {
     Relay relay(target);
     relay.Record();
-    auto link = tcp::Connect(relay.address(), {.connections = 1, .tls = std::move(tls)}, Soon());
+    auto link = tcp::Connect(relay.address(), {.tls = std::move(tls), .connections = 1}, Soon());
     EXPECT_TRUE(link.ok()) << link.status().ToString();
     const Op op{secret.data(), {1, 1}, 4096, secret.size()};
     EXPECT_TRUE((*link)->Execute(Direction::kWrite, {&op, 1}, Soon()).ok());
@@ -412,14 +412,14 @@ TEST_F(TcpTls, AReloadDropsNobodyAndCountsForTheNext) {
   ASSERT_TRUE(listener.ok());
   const std::string address = (*listener)->endpoint().address;
   const auto client = own.ContextOf("client");
-  auto link = tcp::Connect(address, {.connections = 1, .tls = client}, Soon());
+  auto link = tcp::Connect(address, {.tls = client, .connections = 1}, Soon());
   ASSERT_TRUE(link.ok()) << link.status().ToString();
   own.Revoke("client");
   ASSERT_TRUE(options.tls->Reload().ok());
   std::byte byte{};
   const Op op{&byte, {1, 1}, 0, 1};
   EXPECT_TRUE((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).ok());
-  const auto next = tcp::Connect(address, {.connections = 1, .tls = client}, Soon());
+  const auto next = tcp::Connect(address, {.tls = client, .connections = 1}, Soon());
   EXPECT_EQ(next.code(), Code::kPermission);
   EXPECT_NE(next.status().message().find("revoked"), std::string::npos) << next.status().message();
   EXPECT_TRUE(tcp::Connect(address, {.tls = own.ContextOf("admin")}, Soon()).ok());

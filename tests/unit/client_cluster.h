@@ -120,6 +120,7 @@ struct ClusterOptions {
   // How long RestartMeta's service waits for the nodes that were there; it ends when all have
   // reported what they hold. 0: it does not wait.
   std::chrono::milliseconds restart_recovery{0};
+  std::function<void(local::LocalOptions* node)> tune_node;  // null: nothing to change
 };
 
 class Cluster {
@@ -231,6 +232,7 @@ class Cluster {
     options.data_url_set = true;
     options.shm_directory = directory_.path();
     options.catalog_directory = directory_.path();
+    if (options_.tune_node != nullptr) options_.tune_node(&options);
     node_channels_.push_back(std::make_shared<FaultyChannel>(RawChannel()));
     auto node = local::LocalService::Create(options, node_channels_.back());
     ASSERT_TRUE(node.ok()) << node.status().ToString();

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/security/tls_options.h"
 
 namespace mmc {
 
@@ -61,6 +62,7 @@ struct ClientOptions {
   int async_threads = 4;               // run the asynchronous calls; at most 64
   size_t async_queue = 4096;           // waiting asynchronous calls; more answer kQueueFull
   Integrity integrity = Integrity::kPut;
+  security::TlsOptions data_tls;  // of values that travel over TCP; a certificate of role client, admin or local
 };
 
 struct PutOptions {

@@ -43,6 +43,22 @@ void Options::Take(const char* name, milliseconds* out) {
   if (!value.is_none()) *out = ParseTimeout(value);
 }
 
+void Options::Take(const char* name, security::TlsOptions* out) {
+  const py::object value = TakeObject(name);
+  if (value.is_none()) return;
+  if (!py::isinstance<py::dict>(value)) Wrong(name, value, "a dict of paths");
+  Options paths(what_ + ": " + name, value.cast<py::dict>());
+  paths.Take("ca_path", &out->ca_path);
+  paths.Take("crl_path", &out->crl_path);
+  paths.Take("cert_path", &out->cert_path);
+  paths.Take("key_path", &out->key_path);
+  paths.Take("key_pass_path", &out->key_pass_path);
+  paths.Take("decrypter_path", &out->decrypter_path);
+  paths.Finish();
+  out->enable = true;
+  out->prefix = std::string(name) + ": ";
+}
+
 void Options::TakeBytes(const char* name, uint64_t* out) {
   const py::object value = TakeObject(name);
   if (!value.is_none()) *out = ParseSize(value);
@@ -100,6 +116,7 @@ ClientOptions TakeClientOptions(const std::string& meta_url, Options* options) {
   std::string integrity;
   options->Take("integrity", &integrity);
   if (!integrity.empty()) out.integrity = ValueOrRaise(IntegrityFrom(integrity));
+  options->Take("data_tls", &out.data_tls);
   return out;
 }
 

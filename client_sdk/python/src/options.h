@@ -28,6 +28,8 @@ class Options {
   template <typename Int>
   void TakeInt(const char* name, Int* out);
   void TakeBytes(const char* name, uint64_t* out);
+  // A dict of paths: ca_path, cert_path and key_path; crl_path, key_pass_path, decrypter_path. Switches TLS on.
+  void Take(const char* name, security::TlsOptions* out);
   // None when absent.
   py::object TakeObject(const char* name);
   // TypeError naming an option that was never asked for, and those that were.

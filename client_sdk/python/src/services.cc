@@ -246,6 +246,7 @@ local::LocalOptions TakeLocalOptions(Options* options) {
     if (out.name.empty())
       out.name = "pymmc-" + std::to_string(getpid()) + "-" + std::to_string(next++);
   }
+  options->Take("data_tls", &out.data_tls);
   return out;
 }
 

@@ -233,8 +233,17 @@ def _checked(keys, schema):
 
 def _refuse_tls(values):
     for key, value in values.items():
-        if key.endswith("tls.enable") and value:
+        if key.endswith("tls.enable") and value and key != _L + "hcom.tls.enable":
             raise ConfigError(f"{key} = true: there is no TLS; set it to false to run in the clear")
+
+
+def _data_tls(values):
+    """The option data_tls of pymmc; {} when values travel in the clear."""
+    if not values.get(_L + "hcom.tls.enable"):
+        return {}
+    paths = {"ca_path": "ca.path", "crl_path": "ca.crl.path", "cert_path": "cert.path", "key_path": "key.path",
+             "key_pass_path": "key.pass.path", "decrypter_path": "decrypter.path"}
+    return {"data_tls": {option: values.get(f"{_L}hcom.tls.{name}", "") for option, name in paths.items()}}
 
 
 def host_and_port(key, url):
@@ -272,10 +281,12 @@ class LocalSettings:
         self.client = {option: values[key] for key, option in _CLIENT_OPTIONS.items() if key in values}
         self.client["timeout"] = float(values.get(_C + "timeout.seconds", 60))
         self.client["connect_retry"] = self.wait_seconds
+        self.client.update(_data_tls(values))
         self.node = {option: values[key] for key, option in _NODE_OPTIONS.items() if key in values}
         if _L + "hugepages" in values:
             self.node["hugepages"] = values[_L + "hugepages"] == "auto"
         self.node["join_timeout"] = self.wait_seconds
+        self.node.update(_data_tls(values))
 
 
 class MetaSettings:

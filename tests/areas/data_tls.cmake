@@ -1,0 +1,3 @@
+# Tests of TLS between clients, nodes and their memory.
+mmc_test(data_tls_test SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/unit/data_tls_test.cc
+  DEPS mmc_local mmc_meta mmc_client mmc_contract_fixture)
