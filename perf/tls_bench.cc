@@ -79,8 +79,12 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  bool Send(const char* data, uint64_t size) { return Move(size, [&](uint64_t at, int n) { return SSL_write(ssl_, data + at, n); }); }
-  bool Receive(char* data, uint64_t size) { return Move(size, [&](uint64_t at, int n) { return SSL_read(ssl_, data + at, n); }); }
+  bool Send(const char* data, uint64_t size) {
+    return Move(size, [&](uint64_t at, int n) { return SSL_write(ssl_, data + at, n); });
+  }
+  bool Receive(char* data, uint64_t size) {
+    return Move(size, [&](uint64_t at, int n) { return SSL_read(ssl_, data + at, n); });
+  }
   const char* cipher() const { return SSL_get_cipher_name(ssl_); }
 
  private:
@@ -102,9 +106,9 @@ void ServeStream(UniqueFd socket, const std::string& folder) {
   Stream stream(std::move(socket), folder, true);
   std::vector<char> block(kBlock, 'x');
   for (char what = 0; stream.Receive(&what, 1);) {
-    if (what == 'p' ? !stream.Receive(block.data(), kBlock) || !stream.Send(&what, 1) : !stream.Send(block.data(), kBlock)) {
-      return;
-    }
+    const bool moved = what == 'p' ? stream.Receive(block.data(), kBlock) && stream.Send(&what, 1)
+                                   : stream.Send(block.data(), kBlock);
+    if (!moved) return;
   }
 }
 

@@ -2,8 +2,9 @@
 // on the caller's thread. No message is exchanged per transfer.
 //
 // The kernel guards what matters: peer credentials decide who connects, and a read-only client gets a file that cannot
-// be mapped for writing. Client and listener also prove to each other that they know the nonce of the address. Range and epoch are checked by the link against what the listener published; removal shows at
-// once through the control page.
+// be mapped for writing. Client and listener also prove to each other that they know the nonce of the address. Range
+// and epoch are checked by the link against what the listener published; removal shows at once through the control
+// page.
 //
 // Thread safety: all functions from any thread.
 #pragma once

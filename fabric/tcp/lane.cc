@@ -69,7 +69,9 @@ Status Lane::Connect(const std::string& address, const LinkOptions& options, con
   if (Status s = MoveAll(*stream, out_, true, deadline); !s.ok()) return s.Annotate(address);
   if (Status s = MoveAll(*stream, in_, false, deadline); !s.ok()) return s.Annotate(address);
   if (reply.magic != kHelloMagic) return Status(Code::kPeerUnreachable, address + " is no data endpoint of ours");
-  if (reply.code != 0) return Status(CodeFromWire(reply.code), address + " refused the connection" + Why(reply, options));
+  if (reply.code != 0) {
+    return Status(CodeFromWire(reply.code), address + " refused the connection" + Why(reply, options));
+  }
   stream_ = std::move(stream);
   state_ = State::kIdle;
   return Status::Ok();

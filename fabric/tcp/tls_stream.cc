@@ -43,7 +43,9 @@ Status CheckNode(const security::Identity& peer, const std::string& node) {
 
 // The next record's bytes: straight from a part that fills one, else put together from several, until the next call.
 std::span<const std::byte> Gather(const iovec* parts, int count, size_t skip) {
-  const auto at = [](const iovec& part, size_t offset) { return static_cast<const std::byte*>(part.iov_base) + offset; };
+  const auto at = [](const iovec& part, size_t offset) {
+    return static_cast<const std::byte*>(part.iov_base) + offset;
+  };
   if (parts[0].iov_len - skip >= kRecord || count == 1) {
     return {at(parts[0], skip), std::min(parts[0].iov_len - skip, kRecord)};
   }

@@ -68,6 +68,13 @@ class RawClient {
     char byte = 0;
     return !Receive(&byte, 1);
   }
+  // Whatever was said before.
+  bool HungUpAtLast() {
+    char byte = 0;
+    int said = 0;
+    while (said < 1'000'000 && Receive(&byte, 1)) ++said;
+    return said < 1'000'000;
+  }
   Code Greet(tcp::Hello hello = WriterHello()) {
     Send(hello);
     tcp::HelloReply reply;

@@ -1,5 +1,5 @@
-// A process that serves one segment (1, epoch 1, 64 MiB): region_server TRANSPORT ADDRESS [CERTIFICATES], under TLS with
-// a folder of certificates. Prints the address it got,
+// A process that serves one segment (1, epoch 1, 64 MiB): region_server TRANSPORT ADDRESS [CERTIFICATES], under TLS
+// with a folder of certificates. Prints the address it got,
 // then serves until its standard input ends.
 #include <unistd.h>
 
