@@ -36,17 +36,17 @@ def test_values_travel_under_tls(url, folder):
 
 def test_without_a_certificate_nothing_moves_and_the_error_says_why(url, folder):
     with pymmc.Client(url, timeout=2) as client:
-        with pytest.raises(pymmc.Error, match="hcom.tls.enable"):
+        with pytest.raises(pymmc.MmcError, match="hcom.tls.enable"):
             client.put_one("other", b"v")
     with pymmc.Client(url, timeout=2, data_tls=files(folder, "revoked")) as client:
-        with pytest.raises(pymmc.Error, match="revoked"):
+        with pytest.raises(pymmc.MmcError, match="revoked"):
             client.put_one("other", b"v")
 
 
 def test_options_that_cannot_be_are_refused(url, folder):
     with pytest.raises(TypeError, match="cert_file"):
         pymmc.Client(url, data_tls={"cert_file": "x"})
-    with pytest.raises(pymmc.Error, match="ca.path"):
+    with pytest.raises(pymmc.MmcError, match="ca.path"):
         pymmc.Client(url, data_tls={})
-    with pytest.raises(pymmc.Error, match="nowhere"):
+    with pytest.raises(pymmc.MmcError, match="nowhere"):
         pymmc.Client(url, data_tls={**files(folder, "client"), "key_path": "/nowhere"})
