@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 import pymmc  # noqa: E402
-from mooncake_support import Master  # noqa: E402
+from mooncake_support import Master, daemons  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,8 @@ def meta():
 @pytest.fixture
 def key():
     return f"test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def eventually():
+    return daemons.eventually
