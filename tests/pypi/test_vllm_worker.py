@@ -1,5 +1,5 @@
-"""vLLM's own MooncakeStoreWorker, its sending and receiving threads, and its lookup server and client, with KV caches in
-host memory. What stands around a worker in an engine is put in its place: the settings it reads, and its ranks."""
+"""vLLM's own MooncakeStoreWorker, its sending and receiving threads, and its lookup server and client, with KV caches
+in host memory. What stands around a worker in an engine is put in its place: the settings it reads, and its ranks."""
 import json
 import tempfile
 from types import SimpleNamespace
