@@ -59,20 +59,46 @@ def check(calls, happenings):
     return wrong
 
 
+class Latest:
+    """Of entries (position, value, what): the one with the largest value among those at positions before a limit."""
+
+    def __init__(self, entries):
+        self.positions, self.best = [], []
+        for position, value, what in sorted(entries, key=lambda entry: entry[:2]):
+            self.positions.append(position)
+            better = not self.best or value > self.best[-1][0]
+            self.best.append((value, what) if better else self.best[-1])
+
+    def before(self, limit, including=False):
+        """(value, what), None when there is no entry before the limit."""
+        find = bisect.bisect_right if including else bisect.bisect_left
+        at = find(self.positions, limit)
+        return self.best[at - 1] if at else None
+
+
 class KeyHistory:
     def __init__(self, calls, happenings):
         self.calls = sorted(calls, key=lambda call: call.begin)
         self.deaths = sorted(h.begin for h in happenings if h.what == "meta killed")
-        self.losses = [h for h in happenings if h.what in ("evicted", "node lost")]
         self.puts = {call.version: call for call in calls if call.what == "put" and call.code not in NOT_STORED}
         self.refused = {call.version for call in calls if call.what == "put" and call.code in NOT_STORED}
-        self.removes = [call for call in calls if call.what == "remove" and call.code == DONE]
-        self.maybe_removes = [call for call in calls
-                              if call.what == "remove" and call.code not in (DONE, MISS, *NOT_STORED)]
-        self.seen = defaultdict(list)  # version -> observations of it
-        for call in calls:
-            if call.what == "get" and call.code == DONE:
-                self.seen[call.version].append(call)
+        removes = [call for call in calls if call.what == "remove" and call.code not in (MISS, *NOT_STORED)]
+        seen = [call for call in calls if call.what == "get" and call.code == DONE and call.version in self.puts]
+        stored = [call for call in self.puts.values() if call.code == DONE]
+
+        # By when each put had taken effect: its answer, or the first end of a get that saw it.
+        self.committed = {}
+        for call in [*seen, *stored]:
+            self.committed[call.version] = min(call.end, self.committed.get(call.version, FOREVER))
+        # What came after: position is when it was over, value when it began.
+        self.removed = Latest((call.end, call.begin, call) for call in removes if call.code == DONE)
+        self.followed = Latest((since, self.puts[version].begin, self.puts[version])
+                               for version, since in self.committed.items())
+        # The last moment at which something was surely there: a get saw it at its begin or later.
+        self.proved = Latest((call.end, call.begin, call) for call in [*seen, *stored])
+        # What takes a value away: position is when it began, value when it was over.
+        takes = [*removes, *(h for h in happenings if h.what in ("evicted", "node lost"))]
+        self.taken = Latest((take.begin, FOREVER if take.end is None else take.end, take) for take in takes)
 
     def check(self):
         for call in self.calls:
@@ -82,61 +108,34 @@ class KeyHistory:
             if why:
                 yield f"{call}: {why}"
 
-    # ---- a value was found
-
     def _found(self, get):
         put = self.puts.get(get.version)
         if put is None:
             return "this put was refused" if get.version in self.refused else "nobody put this"
         if put.begin >= get.end:
             return f"seen before it was put: {put}"
-        # When it was surely in place for the last time, before this get: from then on it can only be lost.
-        there = self._committed_by(put)
-        if there is None:
-            return None  # it may have come at any time
-        for remove in self.removes:
-            if there < remove.begin and remove.end < get.begin and not self._died(remove.begin, get.end):
-                return f"it had been removed: {remove}"
-        for version, other in self.puts.items():
-            if version == get.version:
-                continue
-            since = self._committed_by(other)
-            if since is not None and there < other.begin and since < get.begin and not self._died(there, get.end):
-                return f"it had made way: {other}"
+        there = self.committed[get.version]
+        remove = self.removed.before(get.begin)
+        if remove is not None and there < remove[0] and not self._died(remove[0], get.end):
+            return f"it had been removed: {remove[1]}"
+        other = self.followed.before(get.begin)
+        if other is not None and there < other[0] and not self._died(there, get.end):
+            return f"it had made way: {other[1]}"
         return None
-
-    def _committed_by(self, put):
-        """By when this put had taken effect; None when its answer left that open and nobody saw it."""
-        ends = [seen.end for seen in self.seen[put.version] if seen.end is not None]
-        if put.code == DONE:
-            ends.append(put.end)
-        return min(ends, default=None)
 
     def _died(self, begin, end):
         """Whether a meta service died between the two, and may have forgotten what no catalog had."""
         at = bisect.bisect_left(self.deaths, begin)
         return at < len(self.deaths) and self.deaths[at] <= end
 
-    # ---- nothing was found
-
     def _missed(self, miss):
-        for version, put in self.puts.items():
-            proof = self._last_proof(put, miss.begin)
-            if proof is not None and not self._explained(proof, miss):
-                return f"version {version} was there at {proof:.4f}, and nothing took it away: {put}"
-        return None
-
-    def _last_proof(self, put, before):
-        """The last moment before `before` at which the version was surely there."""
-        # A get proves that the value was there at some moment of it: at its begin or later.
-        proofs = [seen.begin for seen in self.seen[put.version] if seen.end is not None and seen.end < before]
-        if put.code == DONE and put.end < before:
-            proofs.append(put.begin)
-        return max(proofs, default=None)
-
-    def _explained(self, since, miss):
-        takes = [*self.removes, *self.maybe_removes, *self.losses]
-        return any(take.begin <= miss.end and (FOREVER if take.end is None else take.end) >= since for take in takes)
+        proof = self.proved.before(miss.begin)
+        if proof is None:
+            return None
+        take = self.taken.before(miss.end, including=True)
+        if take is not None and take[0] >= proof[0]:
+            return None
+        return f"it was there, and nothing took it away: {proof[1]}"
 
 
 def read(paths):

@@ -184,7 +184,7 @@ def test_a_shm_writer_stopped_in_the_middle_of_its_copy(pool):
     client = start_one(pool, SHM)
     dice = random.Random(SEED)
     print("seed", SEED)
-    for turn in range(8):
+    for turn in range(5):
         gate = Gate(pool.network, "client-meta", "PutStart reply")
         client.tell(do="put", key="late", version=turn, size=5_000_000, timeout=5)
         gate.wait()
