@@ -6,6 +6,8 @@
 #include "common/rpc/channel.h"
 #include "common/runtime/daemon.h"
 #include "common/runtime/exposure.h"
+#include "common/security/tls_context.h"
+#include "common/security/tls_keeper.h"
 #include "local_service/local_service.h"
 
 namespace {
@@ -19,14 +21,20 @@ constexpr std::chrono::seconds kFarewell{3};
 
 class LocalDaemon final : public mmc::runtime::Daemon {
  public:
-  LocalDaemon(std::unique_ptr<mmc::local::LocalService> service, std::chrono::milliseconds drain)
-      : service_(std::move(service)), drain_(drain) {}
+  LocalDaemon(std::unique_ptr<mmc::local::LocalService> service, std::chrono::milliseconds drain,
+              std::shared_ptr<mmc::security::TlsContext> tls)
+      : service_(std::move(service)), drain_(drain) {
+    keeper_.Add("rpc", std::move(tls));
+  }
   Status Start() override { return service_->Start(); }
+  void Reload() override { keeper_.Reload(); }
+  void Tick() override { keeper_.Tick(); }
   void Stop() override { service_->Stop(Clock::Real().Now() + kFarewell + drain_); }
 
  private:
   const std::unique_ptr<mmc::local::LocalService> service_;
   const std::chrono::milliseconds drain_;
+  mmc::security::TlsKeeper keeper_;
 };
 
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
@@ -37,9 +45,11 @@ Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Valu
   const mmc::local::LocalOptions options = mmc::local::LocalOptionsFrom(values);
   mmc::rpc::ChannelOptions channel_options;
   channel_options.url = options.meta_url;
+  MMC_ASSIGN_OR_RETURN(channel_options.tls,
+                       mmc::security::TlsContext::LoadFor(options.tls, {mmc::security::Role::kLocal}));
   MMC_ASSIGN_OR_RETURN(auto channel, mmc::rpc::MakeTcpChannel(channel_options));
   MMC_ASSIGN_OR_RETURN(auto service, mmc::local::LocalService::Create(options, std::move(channel)));
-  return std::unique_ptr<mmc::runtime::Daemon>(new LocalDaemon(std::move(service), options.drain));
+  return std::unique_ptr<mmc::runtime::Daemon>(new LocalDaemon(std::move(service), options.drain, channel_options.tls));
 }
 
 }  // namespace

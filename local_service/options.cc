@@ -53,6 +53,7 @@ std::string DefaultShmDirectory() {
 LocalOptions LocalOptionsFrom(const config::Values& values) {
   LocalOptions out;
   out.meta_url = values.GetString("ock.mmc.meta_service_url");
+  out.tls = security::TlsOptionsFrom(values, "ock.mmc.tls.");
   out.name = values.GetString("ock.mmc.local_service.name");
   out.join_timeout = Milliseconds(values, "ock.mmc.local_service.join_timeout_milliseconds");
   out.dram_bytes = AlignUp(values.GetBytes("ock.mmc.local_service.dram.size"), kSegmentAlignment);

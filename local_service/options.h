@@ -59,6 +59,8 @@ struct LocalOptions {
       false;  // true: a transport that is not there is an error instead of a warning
 
   std::chrono::milliseconds drain{5000};  // SIGTERM: running transfers get this long
+
+  security::TlsOptions tls;  // of the calls to the meta service; whoever makes the channel reads them
 };
 
 // The conf file of the local service and of clients on its machine (ock.mmc.client.*, see

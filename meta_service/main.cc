@@ -64,6 +64,9 @@ class MetaDaemon final : public mmc::runtime::Daemon {
     return Status::Ok();
   }
 
+  void Reload() override { service_->tls_keeper().Reload(); }
+  void Tick() override { service_->tls_keeper().Tick(); }
+
   // The pages answer "not ready" while calls drain.
   void Stop() override {
     service_->Stop(Clock::Real().Now() + options_.drain);

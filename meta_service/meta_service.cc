@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/rpc/server.h"
+#include "common/security/tls_context.h"
 #include "meta_service/background/members_file.h"
 #include "meta_service/background/runner.h"
 #include "meta_service/metrics.h"
@@ -77,8 +78,9 @@ StateOptions StateOptionsFrom(const MetaOptions& options, const Before& before) 
 }  // namespace
 
 struct MetaService::Impl {
-  Impl(MetaOptions o, const Before& before, Clock& c)
+  Impl(MetaOptions o, const Before& before, Clock& c, std::shared_ptr<security::TlsContext> secure)
       : options(std::move(o)),
+        tls(std::move(secure)),
         clock(c),
         state(StateOptionsFrom(options, before)),
         mover(state, {.bytes_per_second = options.copy_bytes_per_second}),
@@ -94,20 +96,25 @@ struct MetaService::Impl {
         server(rpc::MakeServer({.url = options.url,
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
-                                .metrics = &registry})),
+                                .metrics = &registry,
+                                .tls = tls})),
         runner(JobsOf(state, mover, before), clock,
                [this](TimePoint now) { waiters.Expire(now); },
                [this](TimePoint now) { state.Resumed(now); }) {
     state.SetListener(&waiters);
     state.BeginRecovery(clock.Now());
+    keeper.Add("rpc", tls);
+    keeper.RegisterMetrics(registry);
     RegisterMetrics(registry, state, clock);
     RegisterMoverMetrics(registry, mover);
     RegisterOps(env, *server);
   }
 
   const MetaOptions options;
+  const std::shared_ptr<security::TlsContext> tls;
   Clock& clock;
   obs::Registry registry;
+  security::TlsKeeper keeper;
   Waiters waiters;
   MetaState state;
   Mover mover;
@@ -135,9 +142,10 @@ Result<std::unique_ptr<MetaService>> MetaService::Create(MetaOptions options, Cl
     return Status(Code::kInvalidArgument,
                   "eviction policy '" + options.evict_policy + "' is not known, try 'lru'");
   }
+  MMC_ASSIGN_OR_RETURN(auto tls, security::TlsContext::LoadFor(options.tls, {security::Role::kMeta}));
   std::unique_ptr<MetaService> service(new MetaService());
   MMC_ASSIGN_OR_RETURN(const Before before, ReadBefore(options));
-  service->impl_ = std::make_unique<Impl>(std::move(options), before, clock);
+  service->impl_ = std::make_unique<Impl>(std::move(options), before, clock, std::move(tls));
   return service;
 }
 
@@ -166,6 +174,7 @@ uint16_t MetaService::port() const {
 std::shared_ptr<rpc::Channel> MetaService::InProcessChannel() {
   return impl_->server->InProcessChannel();
 }
+security::TlsKeeper& MetaService::tls_keeper() { return impl_->keeper; }
 obs::Registry& MetaService::metrics() { return impl_->registry; }
 MetaState& MetaService::state() { return impl_->state; }
 const MetaOptions& MetaService::options() const { return impl_->options; }

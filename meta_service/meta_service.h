@@ -59,6 +59,7 @@
 #include "common/base/status.h"
 #include "common/obs/metrics.h"
 #include "common/rpc/channel.h"
+#include "common/security/tls_keeper.h"
 #include "meta_service/options.h"
 
 namespace mmc::meta {
@@ -86,6 +87,8 @@ class MetaService {
   uint16_t port() const;    // 0 without a socket
   std::shared_ptr<rpc::Channel> InProcessChannel();
   obs::Registry& metrics();
+  // Of the certificates of all planes: the calls' are in it, others add theirs. Whoever runs the service lets it tick.
+  security::TlsKeeper& tls_keeper();
   MetaState& state();
   const MetaOptions& options() const;
 

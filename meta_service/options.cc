@@ -182,11 +182,10 @@ const config::Schema& MetaSchema() {
                           {"Logs", config::LogSettings()},
                           {"TLS", config::TlsSettings()},
                           {"Accepted: no need for them", IdleSettings()}});
-    const config::Schema::Rule no_tls = config::NoTlsRule(settings);
     const std::string prefix = "ock.mmc.meta.";
     return new config::Schema(
         "mmc_meta_service", std::move(settings),
-        {no_tls, CheckNoHa, CheckHttps, CheckThresholds, CheckLeases,
+        {config::TlsRule(), CheckNoHa, CheckHttps, CheckThresholds, CheckLeases,
          Below(prefix + "heartbeat_milliseconds", prefix + "session_expiry_milliseconds"),
          Below(prefix + "heartbeat_milliseconds", prefix + "node_suspect_milliseconds"),
          Below(prefix + "node_suspect_milliseconds", prefix + "node_grace_milliseconds")});
@@ -220,6 +219,7 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.recovery = Milliseconds(values, "recovery");
   out.state_path = values.GetString("ock.mmc.meta.state_path");
   out.copy_bytes_per_second = values.GetBytes("ock.mmc.meta.copy_bytes_per_second");
+  out.tls = security::TlsOptionsFrom(values, "ock.mmc.tls.");
   out.commit_durable = values.GetString("ock.mmc.meta.commit_mode") == "sync";
   return out;
 }

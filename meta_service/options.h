@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/config/schema.h"
+#include "common/security/tls_options.h"
 
 namespace mmc::meta {
 
@@ -40,6 +41,8 @@ struct MetaOptions {
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long
+
+  security::TlsOptions tls;  // of the calls
 };
 
 // The conf file of the meta service. Log keys are read by runtime::DaemonMain.

@@ -58,6 +58,14 @@ mmc::ClientOptions ClientOptionsOf(const mmc_client_options* in) {
   out.async_queue = filled.async_queue;
   // What is no such number is told from there (client.cc).
   out.integrity = static_cast<mmc::Integrity>(std::clamp(filled.integrity, -1, 255) & 0xFF);
+  const auto path = [](const char* text) { return text == nullptr ? std::string() : std::string(text); };
+  out.tls.enable = filled.tls_ca != nullptr;
+  out.tls.ca_path = path(filled.tls_ca);
+  out.tls.crl_path = path(filled.tls_crl);
+  out.tls.cert_path = path(filled.tls_cert);
+  out.tls.key_path = path(filled.tls_key);
+  out.tls.key_pass_path = path(filled.tls_key_pass);
+  out.tls.decrypter_path = path(filled.tls_decrypter);
   return out;
 }
 

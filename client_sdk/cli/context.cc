@@ -5,6 +5,7 @@
 
 #include "common/base/limits.h"
 #include "common/config/local_conf.h"
+#include "common/security/tls_options.h"
 
 namespace mmc::cli {
 namespace {
@@ -20,12 +21,32 @@ constexpr std::array kGlobalFlags = {
     Flag{"integrity", "MODE", "put",
          "off, put (store a checksum with each value), or verify (and check whole reads against "
          "it)"},
+    Flag{"tls-ca", "FILE", "", "authorities that the meta service's certificate may come from; turns TLS on"},
+    Flag{"tls-cert", "FILE", "", "own certificate, in place of the conf file's; turns TLS on"},
+    Flag{"tls-key", "FILE", "", "its private key"},
+    Flag{"tls-crl", "FILE", "", "revocation lists of the authorities"},
+    Flag{"tls-key-pass", "FILE", "", "file with the pass phrase of the key"},
     Flag{"help", "", "", "print this", 'h'},
 };
 
 const char* Env(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+// Flags win over the conf file, each by itself; the first two turn TLS on.
+void TakeTlsFlags(const Arguments& args, security::TlsOptions* tls) {
+  const std::pair<const char*, std::string*> paths[] = {{"tls-ca", &tls->ca_path},
+                                                        {"tls-cert", &tls->cert_path},
+                                                        {"tls-key", &tls->key_path},
+                                                        {"tls-crl", &tls->crl_path},
+                                                        {"tls-key-pass", &tls->key_pass_path}};
+  for (const auto& [flag, path] : paths) {
+    if (args.Has(flag)) *path = args.Text(flag);
+  }
+  tls->enable |= args.Has("tls-ca") || args.Has("tls-cert");
+  // A pass phrase of the conf file belongs to the key of the conf file.
+  if (args.Has("tls-key") && !args.Has("tls-key-pass")) tls->key_pass_path.clear();
 }
 
 }  // namespace
@@ -77,8 +98,10 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
     options.copy_threads = conf.copy_threads;
     options.async_threads = conf.async_threads;
     MMC_ASSIGN_OR_RETURN(options.integrity, IntegrityFrom(conf.integrity));
+    options.tls = security::TlsOptionsFrom(values, "ock.mmc.tls.");
     options.data_tls = security::DataTlsOptionsFrom(values);
   }
+  TakeTlsFlags(args, &options.tls);
   const bool conf_was_asked_for = args.Has("config") && conf_names_meta;
   if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for)
     options.meta_url = url;

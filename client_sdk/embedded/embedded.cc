@@ -8,6 +8,7 @@
 #include "client_sdk/src/client_impl.h"
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
+#include "common/security/tls_context.h"
 #include "local_service/local_service.h"
 #include "meta_service/meta_service.h"
 
@@ -145,6 +146,8 @@ Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(
   MMC_ASSIGN_OR_RETURN(out->impl_->client, Client::Connect(options));
   rpc::ChannelOptions channel;
   channel.url = FirstUrl(options.meta_url);
+  // The certificate of the memory it lends, when that has one of its own.
+  MMC_ASSIGN_OR_RETURN(channel.tls, security::TlsContext::LoadFor(lend.tls.enable ? lend.tls : options.tls));
   MMC_ASSIGN_OR_RETURN(out->impl_->channel, rpc::MakeTcpChannel(channel));
   lend.meta_url = channel.url;
   // The memory is this application's: it ends with it.

@@ -3,6 +3,7 @@
 #include "client_sdk/src/client_impl.h"
 #include "client_sdk/src/get.h"
 #include "client_sdk/src/put.h"
+#include "common/security/tls_context.h"
 
 namespace mmc {
 namespace {
@@ -34,7 +35,9 @@ Status CheckOptions(const ClientOptions& options) {
   return Status::Ok();
 }
 
-Result<std::vector<client::MetaRoute>> RoutesOf(const std::string& urls) {
+Result<std::vector<client::MetaRoute>> RoutesOf(const ClientOptions& options) {
+  const std::string& urls = options.meta_url;
+  MMC_ASSIGN_OR_RETURN(const auto tls, security::TlsContext::LoadFor(options.tls));
   std::vector<client::MetaRoute> routes;
   size_t begin = 0;
   while (begin <= urls.size()) {
@@ -44,6 +47,7 @@ Result<std::vector<client::MetaRoute>> RoutesOf(const std::string& urls) {
     std::erase(url, ' ');
     rpc::ChannelOptions channel;
     channel.url = url;
+    channel.tls = tls;
     MMC_ASSIGN_OR_RETURN(auto made, rpc::MakeTcpChannel(channel));
     routes.push_back({std::move(url), std::move(made)});
   }
@@ -87,7 +91,7 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options) {
     }
     return connector(options);
   }
-  MMC_ASSIGN_OR_RETURN(auto routes, RoutesOf(options.meta_url));
+  MMC_ASSIGN_OR_RETURN(auto routes, RoutesOf(options));
   return client::ConnectOver(options, std::move(routes));
 }
 

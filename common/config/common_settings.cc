@@ -10,28 +10,51 @@ constexpr int kLowestPort = 1025;
 constexpr int kHighestPort = 65535;
 constexpr size_t kMaxTlsPath = 255;
 
-// The eight keys of one TLS block.
-std::vector<Setting> TlsBlock(const std::string& prefix, const std::string& what) {
-  std::vector<Setting> out = {
-      Bool(prefix + "enable", "false",
-           "TLS for " + what +
-               ". This version has none: true is refused, so that nobody runs in the clear "
-               "unaware."),
-      Text(prefix + "top.path", "", kMaxTlsPath,
-           "Folder that relative TLS paths start from. Not read while TLS is off.")};
+constexpr char kControlTls[] = "ock.mmc.tls.";
+constexpr char kStoreTls[] = "ock.mmc.config_store.tls.";
+
+// The paths of one TLS block; `note` says when they are read.
+std::vector<Setting> TlsPaths(const std::string& prefix, const std::string& note) {
   static constexpr std::pair<const char*, const char*> kPaths[] = {
-      {"ca.path", "Certificate of the authority"},
-      {"ca.crl.path", "Revocation list"},
-      {"cert.path", "Own certificate"},
-      {"key.path", "Own private key"},
-      {"key.pass.path", "Pass phrase of the own key"},
-      {"package.path", "Folder of the TLS library"},
-      {"decrypter.path", "Library that decrypts the pass phrase"}};
+      {"top.path", "Folder that relative TLS paths start from"},
+      {"ca.path", "PEM file with the certificates of the authorities that peers may come from"},
+      {"ca.crl.path", "PEM file with their revocation lists; empty: none are looked at"},
+      {"cert.path", "PEM file with the own certificate, then those between it and the authority"},
+      {"key.path", "PEM file with the own private key, that nobody else may read"},
+      {"key.pass.path", "File with the pass phrase of the key in its first line; empty: the key has none"},
+      {"decrypter.path", "Library whose function DecryptPassword turns that line into the pass phrase"}};
+  std::vector<Setting> out;
   for (const auto& [name, doc] : kPaths) {
-    out.push_back(
-        Text(prefix + name, "", kMaxTlsPath, std::string(doc) + ". Not read while TLS is off."));
+    out.push_back(Text(prefix + name, "", kMaxTlsPath, std::string(doc) + ". " + note));
+  }
+  out.push_back(Text(prefix + "package.path", "", kMaxTlsPath,
+                     "Folder of the TLS library. Accepted and not read: the system's OpenSSL is linked."));
+  return out;
+}
+
+std::vector<Setting> StoreTlsSettings() {
+  std::vector<Setting> out = {Bool(std::string(kStoreTls) + "enable", "false",
+                                   "TLS for the config store. Its work is done over the calls to the meta "
+                                   "service: true needs ock.mmc.tls.enable = true.")};
+  for (Setting& path : TlsPaths(kStoreTls, "Accepted and not read: there is no config store.")) {
+    out.push_back(std::move(path));
   }
   return out;
+}
+
+Status CheckControlTls(const Values& values) {
+  const std::string prefix = kControlTls;
+  if (!values.GetBool(prefix + "enable")) {
+    if (!values.GetBool(std::string(kStoreTls) + "enable")) return Status::Ok();
+    return Status(Code::kConfig, std::string(kStoreTls) + "enable = true: the work of a config store is done over the "
+                                 "calls to the meta service; set ock.mmc.tls.enable = true and its paths too");
+  }
+  for (const char* needed : {"ca.path", "cert.path", "key.path"}) {
+    if (values.GetString(prefix + needed).empty()) {
+      return Status(Code::kConfig, prefix + "enable = true needs " + prefix + needed);
+    }
+  }
+  return Status::Ok();
 }
 
 }  // namespace
@@ -52,28 +75,15 @@ std::vector<Setting> LogSettings() {
 }
 
 std::vector<Setting> TlsSettings() {
-  std::vector<Setting> out = TlsBlock("ock.mmc.tls.", "calls between clients and services");
-  for (Setting& setting : TlsBlock("ock.mmc.config_store.tls.", "the config store"))
-    out.push_back(std::move(setting));
+  std::vector<Setting> out = {Bool(std::string(kControlTls) + "enable", "false",
+                                   "TLS 1.3 for the calls of clients and local services to the meta service. Both "
+                                   "sides show a certificate, whose URI name mmc:role:... says what it may do.")};
+  for (Setting& path : TlsPaths(kControlTls, "Not read while TLS is off.")) out.push_back(std::move(path));
+  for (Setting& setting : StoreTlsSettings()) out.push_back(std::move(setting));
   return out;
 }
 
-Schema::Rule NoTlsRule(const std::vector<Setting>& settings) {
-  constexpr std::string_view kEnable = "tls.enable";
-  std::vector<std::string> names;
-  for (const Setting& setting : settings) {
-    if (std::string_view(setting.names[0]).ends_with(kEnable)) names.push_back(setting.names[0]);
-  }
-  return [names](const Values& values) {
-    for (const std::string& name : names) {
-      if (values.GetBool(name)) {
-        return Status(Code::kConfig,
-                      name + " = true: TLS is not supported by this version; set it to false");
-      }
-    }
-    return Status::Ok();
-  };
-}
+Schema::Rule TlsRule() { return &CheckControlTls; }
 
 Setting Bool(std::string name, std::string default_text, std::string doc) {
   return {.names = {std::move(name)},

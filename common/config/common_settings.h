@@ -11,11 +11,11 @@ namespace mmc::config {
 
 // ock.mmc.log_*; runtime::DaemonMain reads them.
 std::vector<Setting> LogSettings();
-// ock.mmc.tls.* and ock.mmc.config_store.tls.*. Paths are not looked at while TLS is off.
+// ock.mmc.tls.* and ock.mmc.config_store.tls.*. Paths are not looked at while TLS is off;
+// security::TlsOptionsFrom reads them.
 std::vector<Setting> TlsSettings();
-// Errors: kConfig when any `...tls.enable` among `settings` is true: this version has no TLS, and
-// running without it after being told to use it would be worse than not running.
-Schema::Rule NoTlsRule(const std::vector<Setting>& settings);
+// Errors: kConfig when TLS is turned on without its files, or for the config store alone.
+Schema::Rule TlsRule();
 
 // One setting, short to write in a table.
 Setting Bool(std::string name, std::string default_text, std::string doc);

@@ -230,7 +230,7 @@ const Schema& LocalConf() {
                                               {"TLS of the data plane", DataTlsSettings()},
                                               {"Accepted: SSD tier", SsdSettings()},
                                               {"Accepted: no need for them", IdleSettings()}});
-    return new Schema("mmc_local_service", std::move(settings), {NoTlsRule(TlsSettings())});
+    return new Schema("mmc_local_service", std::move(settings), {TlsRule()});
   }();
   return *schema;
 }

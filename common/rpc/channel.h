@@ -14,9 +14,14 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/rpc/method.h"
+#include "common/security/identity.h"
 
 namespace google::protobuf {
 class MessageLite;
+}
+
+namespace mmc::security {
+class TlsContext;
 }
 
 namespace mmc::rpc {
@@ -26,6 +31,8 @@ struct ChannelOptions {
   std::chrono::milliseconds connect_timeout{3000};           // within the call's own deadline
   uint32_t max_in_flight = 4096;                             // calls; more answer kQueueFull
   std::chrono::microseconds spin{20};                        // busy-poll before sleeping, where cores abound; 0 = off
+  std::shared_ptr<security::TlsContext> tls;                 // null: plain TCP; its handshake is part of connecting
+  security::Role peer_role = security::Role::kMeta;          // that the service's certificate must have
 };
 
 class Channel {
@@ -33,7 +40,8 @@ class Channel {
   virtual ~Channel() = default;
 
   // Sends `request`, waits for the reply. Errors: what the service answered; kUnavailable (never sent),
-  // kConnectionLost (sent, no answer), kDeadline, kQueueFull, kTooLarge, kMalformed (reply), kClosed.
+  // kPermission (a certificate was refused, nothing was
+  // run), kConnectionLost (sent, no answer), kDeadline, kQueueFull, kTooLarge, kMalformed (reply), kClosed.
   virtual Status CallRaw(uint16_t method, const google::protobuf::MessageLite& request,
                          google::protobuf::MessageLite* reply, TimePoint deadline) = 0;
 

@@ -21,7 +21,6 @@
 
 namespace mmc::rpc {
 
-// A TLS stream is another ByteStream over the same descriptor.
 class ByteStream {
  public:
   struct Outcome {
@@ -29,11 +28,17 @@ class ByteStream {
     bool would_block = false;
     int error = 0;     // errno
     bool end = false;  // of a read: the peer has closed
+    bool wants_room = false;  // it would block until more can be sent, not until something has come
+    Status failure = {};      // what a TLS stream says instead of an errno
   };
 
   virtual ~ByteStream() = default;
   virtual Outcome Read(std::span<std::byte> into) = 0;
   virtual Outcome Write(std::span<const std::byte> from) = 0;
+  // Before the first read and write: again until it does not block any more.
+  virtual Outcome Handshake() { return {}; }
+  // A read can go on without the descriptor being readable.
+  virtual bool buffered() const { return false; }
   // Makes reads end and writes fail, without giving up the descriptor.
   virtual void Shutdown() = 0;
   virtual int fd() const = 0;

@@ -16,17 +16,22 @@
 #include "common/rpc/frame_reader.h"
 #include "common/rpc/wire.h"
 #include "common/rpc/worker.h"
+#include "common/security/identity.h"
 
 namespace mmc::rpc {
 
 template <typename Stream>
 class Connection final : public ServedConnection, public std::enable_shared_from_this<Connection<Stream>> {
  public:
-  Connection(ServerCore& core, Worker& worker, Stream stream, std::string peer)
+  // `stream` is what the stream is made of.
+  template <typename... Args>
+  Connection(ServerCore& core, Worker& worker, std::string peer, std::shared_ptr<const security::Identity> identity,
+             Args&&... stream)
       : ServedConnection(core, worker.io()),
         worker_(worker),
-        stream_(std::move(stream)),
+        stream_(std::forward<Args>(stream)...),
         peer_(std::move(peer)),
+        identity_(std::move(identity)),
         number_(core.next_connection.fetch_add(1)),
         timer_(worker.io()),
         resume_(worker.io()) {
@@ -91,6 +96,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
       now_ = arrival_ = std::chrono::steady_clock::now();
       reader_.Commit(bytes);
     }
+    if (const Status& fault = stream_.fault(); !fault.ok()) core_.BadFrame(peer_, "tls", fault);
     if (open_ && closing_) co_await Drain(token);
     Close();
   }
@@ -197,7 +203,8 @@ class Connection final : public ServedConnection, public std::enable_shared_from
         .deadline = arrival_ + (asked.count() == 0 ? core_.options.default_deadline
                                                    : std::min<std::chrono::milliseconds>(asked, kMaxDeadline)),
         .peer = peer_,
-        .connection = number_};
+        .connection = number_,
+        .identity = identity_};
     MMC_LOG_DEBUG() << "request " << context.request_id << " " << method->name << " from " << peer_ << ", "
             << frame.body.size() << " bytes";
     if (core_.stopping.load(std::memory_order_relaxed)) {
@@ -391,6 +398,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
   Worker& worker_;
   Stream stream_;
   const std::string peer_;
+  const std::shared_ptr<const security::Identity> identity_;
   const uint64_t number_;
   FrameReader reader_;
   ByteBuffer out_;      // answers not yet handed to a write

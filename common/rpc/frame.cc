@@ -22,6 +22,8 @@ T Get(std::span<const std::byte, kHeaderBytes> in, size_t at) {
   return value;
 }
 
+constexpr uint8_t kTlsRecords = 20;  // a TLS record begins with its type, 20 to 24, and the version, 3
+
 Status TooLong(const char* what, uint32_t bytes, uint32_t most) {
   return Status(Code::kTooLarge, std::string("a frame with ") + std::to_string(bytes) + " bytes of " + what +
                                      "; at most " + std::to_string(most) + ": split the batch");
@@ -42,6 +44,11 @@ void EncodeHeader(const FrameHeader& header, std::span<std::byte, kHeaderBytes> 
 }
 
 Result<FrameHeader> DecodeHeader(std::span<const std::byte, kHeaderBytes> in) {
+  const auto first = Get<uint8_t>(in, 0);
+  if (first >= kTlsRecords && first < kTlsRecords + 5 && Get<uint8_t>(in, 1) == 3) {
+    return Status(Code::kMalformed, "these bytes are TLS, and this end does not speak it; set ock.mmc.tls.enable the "
+                                    "same on both ends");
+  }
   if (Get<uint32_t>(in, 0) != kMagic) {
     return Status(Code::kMalformed, "the magic is wrong: this is no MMC1 frame; check what connects to this port");
   }

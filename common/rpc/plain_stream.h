@@ -1,5 +1,4 @@
-// What a connection needs of its byte stream, over a bare TCP socket. A TLS stream has the same members; its TryWrite
-// answers would_block, so that all its writes are async.
+// What a connection needs of its byte stream, over a bare TCP socket. TlsStream has the same members.
 //
 // Thread safety: none; lives on one io thread. Ownership: owns the socket.
 #pragma once
@@ -8,6 +7,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <utility>
+
+#include "common/base/status.h"
 
 namespace mmc::rpc {
 
@@ -51,6 +52,7 @@ class PlainStream {
     Error ignored;
     socket_.close(ignored);
   }
+  static Status fault() { return Status::Ok(); }
 
  private:
   Socket socket_;

@@ -14,6 +14,7 @@
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/method.h"
+#include "common/security/identity.h"
 
 namespace google::protobuf {
 class MessageLite;
@@ -32,6 +33,8 @@ struct CallContext {
   TimePoint deadline;          // on this machine's clock
   std::string_view peer;       // "127.0.0.1:40112", "in-process"
   uint64_t connection = 0;     // unique per connection of this server
+  // Of the caller; never null. Without TLS, and inside the process: Role::kNone.
+  std::shared_ptr<const security::Identity> identity = security::NoIdentity();
 };
 
 struct ServerOptions {
@@ -44,6 +47,9 @@ struct ServerOptions {
   std::chrono::milliseconds default_deadline{60'000};  // for calls that carry none
   obs::Registry* metrics = nullptr;              // optional: per-method counters and latency histograms
   std::chrono::microseconds spin{0};             // io threads poll this long before they sleep, where cores abound
+  std::shared_ptr<security::TlsContext> tls;     // null: plain TCP
+  std::chrono::milliseconds handshake_timeout{5000};  // of TLS
+  uint32_t max_handshakes = 256;                 // unfinished ones; then the oldest give way
 };
 
 class Server {

@@ -61,7 +61,7 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
     uint32_t generation = 1;
     PendingCall* call = nullptr;
   };
-  enum class State : uint8_t { kIdle, kResolving, kConnecting, kUp };
+  enum class State : uint8_t { kIdle, kResolving, kConnecting, kHandshaking, kUp };
   enum class Leader : uint8_t { kNone, kSync, kBackground };
 
   static constexpr size_t kMaxQueuedBytes = size_t{64} << 20;  // unsent; one call more may go over it
@@ -88,10 +88,15 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   void StartConnectLocked() MMC_REQUIRES(mutex_);
   void TryNextAddressLocked() MMC_REQUIRES(mutex_);
   void ConnectStepLocked(short events) MMC_REQUIRES(mutex_);
-  void ConnectFailedLocked(const std::string& why) MMC_REQUIRES(mutex_);
+  // TLS over the stream that has connected.
+  void BeginHandshakeLocked() MMC_REQUIRES(mutex_);
+  void HandshakeStepLocked() MMC_REQUIRES(mutex_);
+  void ConnectedLocked() MMC_REQUIRES(mutex_);
+  void AddressFailedLocked(const Status& why) MMC_REQUIRES(mutex_);
+  void ConnectFailedLocked(const Status& why) MMC_REQUIRES(mutex_);
   void ExpireLocked() MMC_REQUIRES(mutex_);
   void ReadLocked(const PendingCall* own, bool to_the_last_byte) MMC_REQUIRES(mutex_);
-  void DropConnectionLocked(const std::string& why) MMC_REQUIRES(mutex_);
+  void DropConnectionLocked(const Status& why) MMC_REQUIRES(mutex_);
   // An idle connection may have ended unseen: looks before a call is trusted to it. May take and release the lock.
   void LookAtIdleLocked() MMC_REQUIRES(mutex_);
   // A service that said good-bye may be gone by now, and nobody reads while nothing is pending.
@@ -137,7 +142,8 @@ class TcpChannelCore : public std::enable_shared_from_this<TcpChannelCore> {
   std::shared_ptr<Lookup> lookup_ MMC_GUARDED_BY(mutex_);
   size_t next_address_ MMC_GUARDED_BY(mutex_) = 0;
   TimePoint connect_until_ MMC_GUARDED_BY(mutex_);
-  std::string last_connect_error_ MMC_GUARDED_BY(mutex_);
+  Status last_connect_error_ MMC_GUARDED_BY(mutex_);
+  short handshake_events_ MMC_GUARDED_BY(mutex_) = 0;  // what it waits for
 
   ByteBuffer out_ MMC_GUARDED_BY(mutex_);  // queued frames
   ByteBuffer sending_;                     // of the writer: what goes out now

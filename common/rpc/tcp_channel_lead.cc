@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "common/rpc/tcp_channel_core.h"
+#include "common/rpc/tls_byte_stream.h"
 
 namespace mmc::rpc {
 namespace {
@@ -39,6 +40,7 @@ void TcpChannelCore::LeadLocked(const PendingCall* own, TimePoint until) {
     if (state_ != State::kUp) wake = std::min(wake, connect_until_);
     short events = 0;
     if (state_ == State::kConnecting) events = POLLOUT;
+    if (state_ == State::kHandshaking) events = handshake_events_;
     if (state_ == State::kUp) events = static_cast<short>(stuck_ ? POLLIN | POLLOUT : POLLIN);
     leader_sleeps_ = true;
     leader_sleeps_until_ = wake;
@@ -73,6 +75,7 @@ void TcpChannelCore::WakeLeaderLocked() {
 
 short TcpChannelCore::WaitForEvents(short events, TimePoint until) {
   const int fd = stream_ && events != 0 ? stream_->fd() : -1;
+  if ((events & POLLIN) != 0 && stream_ && stream_->buffered()) return POLLIN;
   // Where answers take longer than that, polling is given up but for a try now and then.
   const bool pays = spins_missed_ < kSpinTries || spins_missed_ % kSpinRetry == 0;
   if (fd >= 0 && spin_ > Duration::zero() && !pays) ++spins_missed_;
@@ -96,6 +99,7 @@ void TcpChannelCore::StepLocked(const PendingCall* own, short events) {
       return;
     case State::kResolving:
     case State::kConnecting:
+    case State::kHandshaking:
       ConnectStepLocked(events);
       return;
     case State::kUp:
@@ -111,7 +115,7 @@ void TcpChannelCore::StepLocked(const PendingCall* own, short events) {
 void TcpChannelCore::StartConnectLocked() {
   state_ = State::kResolving;
   next_address_ = 0;
-  last_connect_error_.clear();
+  last_connect_error_ = Status::Ok();
   connect_until_ = Now() + options_.connect_timeout;
   lookup_ = Lookup::Begin(url_, waker_);
   ConnectStepLocked(0);
@@ -120,7 +124,8 @@ void TcpChannelCore::StartConnectLocked() {
 void TcpChannelCore::ConnectStepLocked(short events) {
   if (state_ == State::kResolving && lookup_->ended()) {
     if (lookup_->addresses().empty()) {
-      ConnectFailedLocked("the name '" + url_.host + "' does not resolve: " + lookup_->error());
+      ConnectFailedLocked(
+          Status(Code::kUnavailable, "the name '" + url_.host + "' does not resolve: " + lookup_->error()));
     } else {
       TryNextAddressLocked();
     }
@@ -128,18 +133,62 @@ void TcpChannelCore::ConnectStepLocked(short events) {
   }
   if (state_ == State::kConnecting && events != 0) {
     if (const int error = ConnectOutcome(stream_->fd()); error != 0) {
-      last_connect_error_ = ErrorText(error);
-      TryNextAddressLocked();
-      return;
+      AddressFailedLocked(Status(Code::kUnavailable, ErrorText(error)));
+    } else if (options_.tls) {
+      BeginHandshakeLocked();
+    } else {
+      ConnectedLocked();
     }
-    lookup_.reset();
-    state_ = State::kUp;
-    epoch_.fetch_add(1, std::memory_order_release);
-    FlushLocked();
+    return;
+  }
+  if (state_ == State::kHandshaking && events != 0) {
+    HandshakeStepLocked();
     return;
   }
   if (Now() < connect_until_) return;
-  ConnectFailedLocked("no answer within " + std::to_string(options_.connect_timeout.count()) + " ms");
+  ConnectFailedLocked(Status(Code::kUnavailable,
+                             std::string("no answer") + (state_ == State::kHandshaking ? " to the TLS handshake" : "") +
+                                 " within " + std::to_string(options_.connect_timeout.count()) + " ms"));
+}
+
+void TcpChannelCore::ConnectedLocked() {
+  lookup_.reset();
+  state_ = State::kUp;
+  epoch_.fetch_add(1, std::memory_order_release);
+  FlushLocked();
+}
+
+void TcpChannelCore::BeginHandshakeLocked() {
+  state_ = State::kHandshaking;
+  mutex_.unlock();
+  auto secured = MakeTlsByteStream(std::move(stream_), *options_.tls, {.host = url_.host, .role = options_.peer_role});
+  mutex_.lock();
+  if (!secured.ok()) {
+    ConnectFailedLocked(secured.status());
+    return;
+  }
+  stream_ = std::move(secured).value();
+  HandshakeStepLocked();
+}
+
+void TcpChannelCore::HandshakeStepLocked() {
+  mutex_.unlock();
+  const ByteStream::Outcome outcome = stream_->Handshake();
+  mutex_.lock();
+  if (outcome.would_block) {
+    handshake_events_ = outcome.wants_room ? POLLOUT : POLLIN;
+  } else if (outcome.failure.ok()) {
+    ConnectedLocked();
+  } else if (outcome.failure.code() == Code::kPermission) {
+    ConnectFailedLocked(outcome.failure);  // the other addresses are of the same service
+  } else {
+    AddressFailedLocked(outcome.failure);
+  }
+}
+
+void TcpChannelCore::AddressFailedLocked(const Status& why) {
+  last_connect_error_ = why;
+  TryNextAddressLocked();
 }
 
 void TcpChannelCore::TryNextAddressLocked() {
@@ -151,19 +200,21 @@ void TcpChannelCore::TryNextAddressLocked() {
       state_ = State::kConnecting;
       return;
     }
-    last_connect_error_ = begun.status().message();
+    last_connect_error_ = begun.status();
   }
   ConnectFailedLocked(last_connect_error_);
 }
 
-void TcpChannelCore::ConnectFailedLocked(const std::string& why) {
+void TcpChannelCore::ConnectFailedLocked(const Status& why) {
   stream_.reset();
   lookup_.reset();
   state_ = State::kIdle;
   out_.Clear();
   queued_bytes_ = sent_bytes_ = 0;
-  const Status status(Code::kUnavailable,
-                      "cannot connect to " + url_.ToString() + ": " + why + "; check that the service runs there");
+  const bool refused = why.code() == Code::kPermission;
+  const Status status(refused ? Code::kPermission : Code::kUnavailable,
+                      "cannot connect to " + url_.ToString() + ": " + why.message() +
+                          (refused ? "" : "; check that the service runs there"));
   FailLocked([&status](const PendingCall&) { return &status; });
 }
 
@@ -178,27 +229,28 @@ void TcpChannelCore::ExpireLocked() {
 
 void TcpChannelCore::ReadLocked(const PendingCall* own, bool to_the_last_byte) {
   mutex_.unlock();
-  std::string lost;
-  for (int i = 0; i < kReadsPerStep && lost.empty(); ++i) {
+  Status lost;
+  for (int i = 0; i < kReadsPerStep && lost.ok(); ++i) {
     const std::span<std::byte> room = reader_.Prepare();
     const ByteStream::Outcome read = stream_->Read(room);
     if (read.would_block) break;
-    if (read.end || read.error != 0) {
-      lost = read.end ? "the service closed the connection" : ErrorText(read.error);
-      break;
-    }
+    if (!read.failure.ok()) lost = read.failure;
+    if (read.error != 0) lost = Status(Code::kConnectionLost, ErrorText(read.error));
+    if (read.end) lost = Status(Code::kConnectionLost, "the service closed the connection");
+    if (!lost.ok()) break;
     reader_.Commit(read.bytes);
     const bool filled = read.bytes == room.size();
     Frame frame;
     FrameReader::Next next = FrameReader::Next::kMore;
-    while (lost.empty() && (next = reader_.Take(&frame)) == FrameReader::Next::kFrame) {
-      if (!HandleFrame(frame, own)) lost = "the service sent a request; is this the port of a service?";
+    while (lost.ok() && (next = reader_.Take(&frame)) == FrameReader::Next::kFrame) {
+      if (HandleFrame(frame, own)) continue;
+      lost = Status(Code::kMalformed, "the service sent a request; is this the port of a service?");
     }
-    if (next == FrameReader::Next::kBad) lost = reader_.error().message();
+    if (next == FrameReader::Next::kBad) lost = reader_.error();
     if (!filled && !to_the_last_byte) break;
   }
   mutex_.lock();
-  if (!lost.empty()) DropConnectionLocked(lost);
+  if (!lost.ok()) DropConnectionLocked(lost);
 }
 
 bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
@@ -231,7 +283,7 @@ bool TcpChannelCore::HandleFrame(const Frame& frame, const PendingCall* own) {
   return true;
 }
 
-void TcpChannelCore::DropConnectionLocked(const std::string& why) {
+void TcpChannelCore::DropConnectionLocked(const Status& why) {
   state_ = State::kIdle;  // keeps writers away
   while (writing_) quiet_.Wait(mutex_);
   stream_.reset();
@@ -240,9 +292,16 @@ void TcpChannelCore::DropConnectionLocked(const std::string& why) {
   going_away_ = false;
   const uint64_t sent = sent_bytes_;
   // A frame that is partly sent cannot go over another connection; with none, the queue goes to the next one as it is.
-  const bool keep_queue = sending_bytes_ == 0;
-  const Status lost(all_answered_ ? Code::kShuttingDown : Code::kConnectionLost, url_.ToString() + ": " + why);
-  const Status unsent(Code::kUnavailable, url_.ToString() + ": " + why + " before the call was sent");
+  const bool refused = security::TlsContext::RefusedByPeer(why);
+  const bool keep_queue = sending_bytes_ == 0 && !refused;
+  // The service judges a certificate after the handshake is done here, and before it takes the first call.
+  const Code code = refused          ? Code::kPermission
+                    : all_answered_ ? Code::kShuttingDown
+                                    : Code::kConnectionLost;
+  const std::string text = url_.ToString() + ": " + why.message();
+  const Status lost(code, text);
+  const Status unsent =
+      refused ? Status(Code::kPermission, text) : Status(Code::kUnavailable, text + " before the call was sent");
   FailLocked([&](const PendingCall& call) -> const Status* {
     if (call.first_byte < sent) return &lost;
     return keep_queue ? nullptr : &unsent;

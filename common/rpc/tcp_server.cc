@@ -11,6 +11,7 @@
 #include "common/rpc/in_process_channel.h"
 #include "common/rpc/plain_stream.h"
 #include "common/rpc/server.h"
+#include "common/rpc/tls_accept.h"
 #include "common/rpc/url.h"
 
 namespace mmc::rpc {
@@ -29,7 +30,11 @@ std::string PeerText(const tcp::endpoint& endpoint) {
 
 class TcpServer final : public Server {
  public:
-  explicit TcpServer(const ServerOptions& options) : core_(options) {
+  explicit TcpServer(const ServerOptions& options)
+      : core_(options),
+        serving_(core_.registry, options.tls),
+        max_handshakes_(std::max<size_t>(1, options.max_handshakes / static_cast<size_t>(
+                                                std::max(options.io_threads, 1)))) {
     for (int i = 0; i < std::max(options.io_threads, 1); ++i) {
       workers_.push_back(std::make_unique<Worker>(core_, i));
     }
@@ -79,10 +84,13 @@ class TcpServer final : public Server {
   Status Listen();
   Status Bind(const tcp::endpoint& endpoint, const std::string& text);
   asio::awaitable<void> Accept();
+  void Begin(Worker& worker, PlainStream::Socket socket, std::string peer);
   // Runs `task` on every worker and waits for all of them.
   void OnEachWorker(const std::function<void(Worker&)>& task);
 
   ServerCore core_;
+  TlsServing serving_;
+  const size_t max_handshakes_;  // of each worker
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<tcp::acceptor> acceptor_;  // on workers_[0]
   obs::Counter* refused_ = &core_.registry.AddCounter("mmc_rpc_refused_connections_total",
@@ -155,14 +163,27 @@ asio::awaitable<void> TcpServer::Accept() {
       }
       continue;
     }
-    auto connection =
-        std::make_shared<Connection<PlainStream>>(core_, worker, PlainStream(std::move(socket)), PeerText(peer));
-    worker.Post([this, &worker, connection] {
-      worker.Add(connection);
-      connection->Serve();
-      if (core_.stopping.load()) connection->BeginClose();
-    });
+    Begin(worker, std::move(socket), PeerText(peer));
   }
+}
+
+void TcpServer::Begin(Worker& worker, PlainStream::Socket socket, std::string peer) {
+  if (serving_.context() != nullptr) {
+    auto accept = std::make_shared<TlsAccept>(core_, worker, serving_, std::move(socket), std::move(peer));
+    worker.Post([this, &worker, accept] {
+      worker.AddHandshake(accept, max_handshakes_);
+      accept->Start();
+      if (core_.stopping.load()) accept->Close();
+    });
+    return;
+  }
+  auto connection = std::make_shared<Connection<PlainStream>>(core_, worker, std::move(peer), security::NoIdentity(),
+                                                              std::move(socket));
+  worker.Post([this, &worker, connection] {
+    worker.Add(connection);
+    connection->Serve();
+    if (core_.stopping.load()) connection->BeginClose();
+  });
 }
 
 void TcpServer::OnEachWorker(const std::function<void(Worker&)>& task) {
@@ -190,6 +211,7 @@ void TcpServer::Stop(TimePoint deadline) {
   core_.calls.WaitEmpty(deadline);
   OnEachWorker([](Worker& worker) {
     worker.CancelLocal(Status(Code::kShuttingDown, "the service stopped before the call ended"));
+    worker.CloseHandshakes();
     for (const auto& connection : worker.Connections()) connection->BeginClose();
   });
   const TimePoint last = std::max(deadline, std::chrono::steady_clock::now()) + kUnwindGrace;

@@ -62,6 +62,23 @@ void Worker::Add(std::shared_ptr<ServedConnection> connection) {
   connections_.emplace(key, std::move(connection));
 }
 
+void Worker::AddHandshake(std::shared_ptr<Handshake> handshake, size_t most) {
+  while (handshakes_.size() >= most && !handshakes_.empty()) {
+    const std::shared_ptr<Handshake> oldest = std::move(handshakes_.front());
+    handshakes_.pop_front();
+    oldest->GiveWay();
+  }
+  handshakes_.push_back(std::move(handshake));
+}
+
+void Worker::RemoveHandshake(const Handshake* handshake) {
+  std::erase_if(handshakes_, [handshake](const auto& other) { return other.get() == handshake; });
+}
+
+void Worker::CloseHandshakes() {
+  for (const auto& handshake : handshakes_) handshake->Close();
+}
+
 void Worker::AddLocal(std::weak_ptr<CallSink> sink) {
   std::erase_if(local_, [](const std::weak_ptr<CallSink>& old) { return old.expired(); });
   local_.push_back(std::move(sink));

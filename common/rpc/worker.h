@@ -7,6 +7,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <deque>
 #include <memory>
 #include <thread>
 #include <unordered_map>
@@ -24,6 +25,15 @@ class ServedConnection : public CallSink {
   virtual void GoAway() = 0;
   // Answers what runs, sends what is queued, closes.
   virtual void BeginClose() = 0;
+};
+
+// A connection that is none yet, because its handshake is under way.
+class Handshake {
+ public:
+  virtual ~Handshake() = default;
+  // Ends it, because too many others are under way.
+  virtual void GiveWay() = 0;
+  virtual void Close() = 0;
 };
 
 class Worker {
@@ -53,6 +63,11 @@ class Worker {
   void Remove(ServedConnection* connection) { connections_.erase(connection); }
   std::vector<std::shared_ptr<ServedConnection>> Connections() const;
 
+  // When there are `most` already, the oldest gives way.
+  void AddHandshake(std::shared_ptr<Handshake> handshake, size_t most);
+  void RemoveHandshake(const Handshake* handshake);
+  void CloseHandshakes();
+
   // Calls from inside the process that run here; forgotten when the sink is gone.
   void AddLocal(std::weak_ptr<CallSink> sink);
   void CancelLocal(const Status& why);
@@ -70,6 +85,7 @@ class Worker {
   asio::executor_work_guard<asio::io_context::executor_type> keep_{io_.get_executor()};
   std::vector<Messages> messages_;
   std::unordered_map<ServedConnection*, std::shared_ptr<ServedConnection>> connections_;
+  std::deque<std::shared_ptr<Handshake>> handshakes_;  // the oldest first
   std::vector<std::weak_ptr<CallSink>> local_;
   std::thread thread_;
 };

@@ -25,6 +25,7 @@ namespace {
 constexpr int kExitStopped = 0;
 constexpr int kExitFailed = 1;
 constexpr int kExitConfig = 2;
+constexpr int kTickMilliseconds = 2000;
 
 int Fail(const DaemonSpec& spec, const Status& status) {
   std::fprintf(stderr, "%s: %s\n", spec.name, status.message().c_str());
@@ -33,7 +34,7 @@ int Fail(const DaemonSpec& spec, const Status& status) {
   return wrong_input ? kExitConfig : kExitFailed;
 }
 
-// SIGTERM and SIGINT as a file descriptor. Made before any thread, so that all threads leave the
+// SIGTERM, SIGINT and SIGHUP as a file descriptor. Made before any thread, so that all threads leave the
 // signals to it.
 class Signals {
  public:
@@ -42,6 +43,7 @@ class Signals {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
     fd_ = signalfd(-1, &set, SFD_CLOEXEC);
@@ -50,12 +52,14 @@ class Signals {
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
 
-  // Waits for a signal, or until `other` can be read; answers the signal's number, or 0.
-  int Wait(int other) const {
+  // Waits for a signal, or until `other` can be read, or until so many milliseconds have passed (-1: no such end);
+  // answers the signal's number, or 0.
+  int Wait(int other, int milliseconds = -1) const {
     pollfd fds[2] = {{fd_, POLLIN, 0}, {other, POLLIN, 0}};
     for (;;) {
-      const int n = poll(fds, other >= 0 ? 2 : 1, -1);
+      const int n = poll(fds, other >= 0 ? 2 : 1, milliseconds);
       if (n < 0 && errno == EINTR) continue;
+      if (n == 0) return 0;
       if (n > 0 && (fds[0].revents & POLLIN) == 0) return 0;
       signalfd_siginfo info{};
       if (read(fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info)))
@@ -85,8 +89,11 @@ bool StartUnlessStopped(Daemon* daemon, const Signals& signals, Status* status) 
     const uint64_t one = 1;
     if (write(done, &one, sizeof(one)) < 0) std::abort();  // an event counter at 0 takes a 1
   });
-  if (signals.Wait(done) != 0) {
-    starter.detach();  // the caller ends the process
+  for (;;) {
+    const int signal_number = signals.Wait(done);
+    if (signal_number == 0) break;
+    if (signal_number == SIGHUP) continue;  // everything is being read for the first time
+    starter.detach();                       // the caller ends the process
     return false;
   }
   starter.join();
@@ -123,7 +130,17 @@ int Serve(const DaemonSpec& spec, const std::string& config, const config::Value
   MMC_LOG(INFO) << spec.name << " " << MMC_VERSION << " is ready, configuration "
                 << (config.empty() ? "defaults" : config);
   NotifySystemd("READY=1");
-  const int signal_number = signals.Wait(-1);
+  int signal_number = 0;
+  while (signal_number == 0) {
+    signal_number = signals.Wait(-1, kTickMilliseconds);
+    if (signal_number == SIGHUP) {
+      MMC_LOG(INFO) << spec.name << " reloads, signal " << signal_number;
+      (*daemon)->Reload();
+      signal_number = 0;
+    } else if (signal_number == 0) {
+      (*daemon)->Tick();
+    }
+  }
   MMC_LOG(INFO) << spec.name << " stops, signal " << signal_number;
   NotifySystemd("STOPPING=1");
   (*daemon)->Stop();

@@ -4,7 +4,7 @@
 //   --set key=value overrides, may be repeated
 //   --dump-conf | --dump-doc | --version | --help
 //
-// Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or failed; 2 wrong
+// SIGHUP reloads what can be reloaded. Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or failed; 2 wrong
 // flags or configuration. Thread safety: DaemonMain is called once, from main().
 #pragma once
 
@@ -25,6 +25,10 @@ class Daemon {
   virtual Status Start() = 0;
   // Drains and stops, within a bounded time.
   virtual void Stop() = 0;
+  // Between Start and Stop, on the thread that waits for signals. SIGHUP: reads certificates again.
+  virtual void Reload() {}
+  // About every two seconds: what is small and needs no thread of its own.
+  virtual void Tick() {}
 };
 
 struct DaemonSpec {

@@ -21,6 +21,7 @@ namespace mmc::security {
 struct OpenSslFree {
   void operator()(X509* p) const { X509_free(p); }
   void operator()(X509_CRL* p) const { X509_CRL_free(p); }
+  void operator()(ASN1_TIME* p) const { ASN1_TIME_free(p); }
   void operator()(EVP_PKEY* p) const { EVP_PKEY_free(p); }
   void operator()(SSL_CTX* p) const { SSL_CTX_free(p); }
   void operator()(SSL* p) const { SSL_free(p); }

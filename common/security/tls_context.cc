@@ -204,7 +204,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::LoadFor(const TlsOptions& option
   if (!options.enable) return std::shared_ptr<TlsContext>();
   MMC_ASSIGN_OR_RETURN(std::shared_ptr<TlsContext> out, Load(options));
   const Role own = out->own()->role;
-  if (std::find(roles.begin(), roles.end(), own) != roles.end()) return out;
+  if (roles.empty() || std::find(roles.begin(), roles.end(), own) != roles.end()) return out;
   std::string wanted;
   for (const Role role : roles) wanted += (wanted.empty() ? "" : " or ") + std::string(RoleName(role));
   return Refuse(options.cert_path,

@@ -50,8 +50,8 @@ class TlsContext {
   // be read, a key that others may read or that does not fit, a certificate without role or outside its dates.
   static Result<std::shared_ptr<TlsContext>> Load(const TlsOptions& options);
   // Null when `options` does not enable TLS. Errors: as Load, and kConfig when the own certificate's role is not among
-  // `roles`.
-  static Result<std::shared_ptr<TlsContext>> LoadFor(const TlsOptions& options, const std::vector<Role>& roles);
+  // `roles`; none: any will do.
+  static Result<std::shared_ptr<TlsContext>> LoadFor(const TlsOptions& options, const std::vector<Role>& roles = {});
   ~TlsContext();
 
   // Reads all files again. After an error the old ones stay in use.

@@ -1,5 +1,7 @@
 #include "common/security/tls_options.h"
 
+#include "common/config/schema.h"
+
 namespace mmc::security {
 
 namespace {

@@ -6,7 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/config/schema.h"
+namespace mmc::config {
+class Values;
+}
 
 namespace mmc::security {
 

@@ -151,7 +151,11 @@ TlsSession::Outcome TlsSession::Write(std::span<const std::byte> from) {
   ERR_clear_error();
   budget_ = kBytesPerOperation;
   size_t bytes = 0;
-  return After(SSL_write_ex(ssl_.get(), from.data(), std::min<size_t>(from.size(), INT_MAX), &bytes), bytes);
+  const int result = SSL_write_ex(ssl_.get(), from.data(), std::min<size_t>(from.size(), INT_MAX), &bytes);
+  Outcome outcome = After(result, bytes);
+  // The peer's last words may still be there to be read, and say more than that it takes nothing.
+  if (!outcome.failure.ok()) failed_ = Status::Ok();
+  return outcome;
 }
 
 TlsSession::Outcome TlsSession::After(int result, size_t bytes) {

@@ -148,13 +148,25 @@ TEST(MetaConf, ValuesThatContradictEachOther) {
 }
 
 TEST(MetaConf, WhatThisVersionHasNotIsRefusedRatherThanIgnored) {
-  EXPECT_EQ(
-      ParseMeta("ock.mmc.tls.enable = true").status().message(),
-      "m.conf: ock.mmc.tls.enable = true: TLS is not supported by this version; set it to false");
-  EXPECT_EQ(ParseMeta("ock.mmc.config_store.tls.enable = 1").code(), Code::kConfig);
   EXPECT_THAT(ParseMeta("ock.mmc.meta.ha.enable = true").status().message(),
               HasSubstr("not supported"));
   EXPECT_TRUE(ParseLocal("ock.mmc.local_service.hcom.tls.enable = true").ok());
+}
+
+TEST(MetaConf, TlsNeedsItsFiles) {
+  const std::string on = "ock.mmc.tls.enable = true\n";
+  EXPECT_EQ(ParseMeta(on).status().message(), "m.conf: ock.mmc.tls.enable = true needs ock.mmc.tls.ca.path");
+  EXPECT_EQ(ParseLocal(on + "ock.mmc.tls.ca.path = a\nock.mmc.tls.cert.path = b").status().code(), Code::kConfig);
+  EXPECT_THAT(ParseMeta("ock.mmc.config_store.tls.enable = 1").status().message(),
+              HasSubstr("set ock.mmc.tls.enable = true"));
+  const std::string files = "ock.mmc.tls.ca.path = a\nock.mmc.tls.cert.path = b\nock.mmc.tls.key.path = /c\n";
+  const Result<config::Values> meta =
+      ParseMeta(on + files + "ock.mmc.tls.top.path = /etc/mmc/\nock.mmc.config_store.tls.enable = 1");
+  ASSERT_TRUE(meta.ok()) << meta.status().ToString();
+  const meta::MetaOptions options = meta::MetaOptionsFrom(*meta);
+  EXPECT_TRUE(options.tls.enable);
+  EXPECT_EQ(options.tls.ca_path, "/etc/mmc/a");
+  EXPECT_EQ(options.tls.key_path, "/c");
 }
 
 TEST(MetaConf, RangesOfThePublishedKeys) {

@@ -21,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/obs/metrics.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/frame.h"
@@ -65,8 +66,10 @@ struct EchoService {
     if (options.url.empty()) options.url = "tcp://127.0.0.1:0";
     options.metrics = &metrics;
     server = MakeServer(options);
-    server->Handle(kEcho, [this](const CallContext&, const KeyList& request, KeyList* reply) {
+    server->Handle(kEcho, [this](const CallContext& context, const KeyList& request, KeyList* reply) {
       ++echoes;
+      MutexLock lock(mutex);
+      identity = context.identity;
       *reply = request;
       return Status::Ok();
     });
@@ -120,6 +123,13 @@ struct EchoService {
     EchoService& service;
   };
 
+  std::shared_ptr<const security::Identity> LastIdentity() {
+    MutexLock lock(mutex);
+    return identity;
+  }
+
+  Mutex mutex;
+  std::shared_ptr<const security::Identity> identity MMC_GUARDED_BY(mutex);  // of the last Echo
   obs::Registry metrics;
   std::atomic<int> echoes{0};
   std::atomic<int> holding{0};
@@ -144,6 +154,7 @@ class RawSocket {
   ~RawSocket() { ::close(fd_); }
   RawSocket(const RawSocket&) = delete;
   RawSocket& operator=(const RawSocket&) = delete;
+  int fd() const { return fd_; }
 
   // False when the peer has closed.
   bool Send(std::string_view bytes) {

@@ -62,6 +62,8 @@ struct ClientOptions {
   int async_threads = 4;               // run the asynchronous calls; at most 64
   size_t async_queue = 4096;           // waiting asynchronous calls; more answer kQueueFull
   Integrity integrity = Integrity::kPut;
+  // TLS to the meta service: `enable` and the files. They are looked at again for each connection.
+  security::TlsOptions tls;
   security::TlsOptions data_tls;  // of values that travel over TCP; a certificate of role client, admin or local
 };
 

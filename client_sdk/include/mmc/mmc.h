@@ -104,6 +104,13 @@ typedef struct mmc_client_options {
   int async_threads;
   uint64_t async_queue; /* waiting asynchronous calls; more answer MMC_QUEUE_FULL */
   int integrity;        /* MMC_INTEGRITY_...; PUT by default */
+  /* Files in PEM form. TLS to the meta service is on when tls_ca is not NULL. */
+  const char* tls_ca;        /* authorities that the service's certificate may come from */
+  const char* tls_crl;       /* their revocation lists; NULL: none */
+  const char* tls_cert;      /* own certificate */
+  const char* tls_key;       /* its key, that nobody else may read */
+  const char* tls_key_pass;  /* file with the key's pass phrase; NULL: it has none */
+  const char* tls_decrypter; /* library that turns that file's text into the pass phrase; or NULL */
 } mmc_client_options;
 
 /* The defaults. `struct_size` is sizeof(mmc_client_options) of the caller. */

@@ -231,6 +231,9 @@ class Client:
         async_threads: int = 4,
         async_queue: int = 4096,
         integrity: str = "put",  # checksums: "off"; "put": stored with values; "verify": and compared by whole reads
+        # TLS to the meta service, by files in PEM form: ca_path, cert_path, key_path; crl_path, key_pass_path,
+        # decrypter_path.
+        tls: Mapping[str, str] | None = None,
         contribute_dram: Size | None = None,  # memory of this process lent to the pool, rounded up to 2 MiB
         contribute: Mapping[str, Any] | None = None,  # further options of LocalService (name, data_url, ...)
     ) -> None:

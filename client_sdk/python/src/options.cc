@@ -116,6 +116,7 @@ ClientOptions TakeClientOptions(const std::string& meta_url, Options* options) {
   std::string integrity;
   options->Take("integrity", &integrity);
   if (!integrity.empty()) out.integrity = ValueOrRaise(IntegrityFrom(integrity));
+  options->Take("tls", &out.tls);
   options->Take("data_tls", &out.data_tls);
   return out;
 }

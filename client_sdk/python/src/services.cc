@@ -12,6 +12,7 @@
 #include "common/base/limits.h"
 #include "common/base/mutex.h"
 #include "common/rpc/url.h"
+#include "common/security/tls_context.h"
 #include "local_service/local_service.h"
 #include "meta_service/http/http_server.h"
 #include "meta_service/http/pool_view.h"
@@ -134,6 +135,7 @@ class PyLocalService final : public Service {
   Status Start(local::LocalOptions options) {
     rpc::ChannelOptions channel;
     channel.url = options.meta_url.substr(0, options.meta_url.find(','));
+    MMC_ASSIGN_OR_RETURN(channel.tls, security::TlsContext::LoadFor(options.tls));
     MMC_ASSIGN_OR_RETURN(channel_, rpc::MakeTcpChannel(channel));
     MMC_ASSIGN_OR_RETURN(service_, local::LocalService::Create(std::move(options), channel_));
     MMC_RETURN_IF_ERROR(service_->Start());
@@ -179,6 +181,7 @@ std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict&
   options.Take("node_grace", &meta.node_grace);
   options.TakeInt("max_sessions", &meta.max_sessions);
   options.TakeInt("max_connections", &meta.max_connections);
+  options.Take("tls", &meta.tls);
   options.Finish();
   if (meta.io_threads < 1 || meta.io_threads > 64)
     RaiseInvalid("MetaService: io_threads must be 1 to 64");
@@ -240,6 +243,7 @@ local::LocalOptions TakeLocalOptions(Options* options) {
   options->Take("hugepages", &out.hugepages);
   options->Take("prefault", &out.prefault);
   options->Take("catalog_directory", &out.catalog_directory);
+  options->Take("tls", &out.tls);
   if (!out.tcp_enable) {
     out.protocol = "host_shm";
     out.transport = "shm";

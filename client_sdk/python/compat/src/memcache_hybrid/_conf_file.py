@@ -231,10 +231,24 @@ def _checked(keys, schema):
     return values
 
 
-def _refuse_tls(values):
-    for key, value in values.items():
-        if key.endswith("tls.enable") and value and key != _L + "hcom.tls.enable":
-            raise ConfigError(f"{key} = true: there is no TLS; set it to false to run in the clear")
+_TLS_OPTIONS = {"ca": "ca_path", "cert": "cert_path", "key": "key_path", "ca.crl": "crl_path",
+                "key.pass": "key_pass_path", "decrypter": "decrypter_path"}
+
+
+def _tls_options(values):
+    """The option tls of pymmc for what ock.mmc.tls.* says; {} when it is off."""
+    prefix = "ock.mmc.tls."
+    if not values.get(prefix + "enable"):
+        if values.get("ock.mmc.config_store.tls.enable"):
+            raise ConfigError("ock.mmc.config_store.tls.enable = true: the work of a config store is done over the "
+                              f"calls to the meta service; set {prefix}enable = true and its paths too")
+        return {}
+    top = values.get(prefix + "top.path", "")
+    paths = {option: values.get(f"{prefix}{name}.path", "") for name, option in _TLS_OPTIONS.items()}
+    for name in ("ca", "cert", "key"):
+        if not paths[_TLS_OPTIONS[name]]:
+            raise ConfigError(f"{prefix}enable = true needs {prefix}{name}.path")
+    return {"tls": {option: os.path.join(top, path) for option, path in paths.items() if path}}
 
 
 def _data_tls(values):
@@ -262,7 +276,7 @@ class LocalSettings:
 
     def __init__(self, keys):
         values = _checked(keys, _LOCAL)
-        _refuse_tls(values)
+        tls = _tls_options(values)
         self.meta_url = values.get("ock.mmc.meta_service_url") or "tcp://127.0.0.1:5000"
         protocol = values.get(_L + "protocol", "host_tcp")
         if protocol.lower() not in PROTOCOLS:
@@ -282,11 +296,13 @@ class LocalSettings:
         self.client["timeout"] = float(values.get(_C + "timeout.seconds", 60))
         self.client["connect_retry"] = self.wait_seconds
         self.client.update(_data_tls(values))
+        self.client.update(tls)
         self.node = {option: values[key] for key, option in _NODE_OPTIONS.items() if key in values}
         if _L + "hugepages" in values:
             self.node["hugepages"] = values[_L + "hugepages"] == "auto"
         self.node["join_timeout"] = self.wait_seconds
         self.node.update(_data_tls(values))
+        self.node.update(tls)
 
 
 class MetaSettings:
@@ -294,7 +310,7 @@ class MetaSettings:
 
     def __init__(self, keys):
         values = _checked(keys, _META)
-        _refuse_tls(values)
+        tls = _tls_options(values)
         if values.get(_M + "ha.enable"):
             raise ConfigError(f"{_M}ha.enable = true: there is no election; set it to false")
         self.url = values.get("ock.mmc.meta_service_url") or "tcp://127.0.0.1:5000"
@@ -307,6 +323,7 @@ class MetaSettings:
         self.options = {option: values[key] / unit if unit != 1 else values[key]
                         for key, (option, unit) in _META_OPTIONS.items() if key in values}
         self.options["metrics_url"] = values.get("ock.mmc.meta_service.metrics_url", "http://127.0.0.1:8000")
+        self.options.update(tls)
         self.options["evict_threshold_high"] = min(high, 99)
         self.options["evict_threshold_low"] = low
 
