@@ -37,16 +37,31 @@ class LocalDaemon final : public mmc::runtime::Daemon {
   mmc::security::TlsKeeper keeper_;
 };
 
+// A node is who its certificate says: the meta service takes it under no other name.
+Status TakeName(const mmc::security::TlsContext& tls, mmc::local::LocalOptions* options) {
+  const std::string name = tls.own()->name;
+  const std::string& path = tls.options().cert_path;
+  if (name.empty()) {
+    return Status(mmc::Code::kConfig, path + ": the certificate names no node; it needs a URI name such as "
+                                             "mmc:node:" + (options->name.empty() ? "node-1" : options->name));
+  }
+  if (options->name.empty()) options->name = name;
+  if (options->name == name) return Status::Ok();
+  return Status(mmc::Code::kConfig, path + ": the certificate speaks for node '" + name +
+                                        "', and ock.mmc.local_service.name is '" + options->name + "'");
+}
+
 Result<std::unique_ptr<mmc::runtime::Daemon>> MakeDaemon(const mmc::config::Values& values) {
   const std::string exposed = mmc::runtime::ExposureWarning(
       values, "ock.mmc.local_service.hcom_url", "ock.mmc.local_service.hcom.tls.enable",
       "whoever reaches it can read and write what this node holds");
   if (!exposed.empty()) MMC_LOG(WARNING) << exposed;
-  const mmc::local::LocalOptions options = mmc::local::LocalOptionsFrom(values);
+  mmc::local::LocalOptions options = mmc::local::LocalOptionsFrom(values);
   mmc::rpc::ChannelOptions channel_options;
   channel_options.url = options.meta_url;
   MMC_ASSIGN_OR_RETURN(channel_options.tls,
                        mmc::security::TlsContext::LoadFor(options.tls, {mmc::security::Role::kLocal}));
+  if (channel_options.tls != nullptr) MMC_RETURN_IF_ERROR(TakeName(*channel_options.tls, &options));
   MMC_ASSIGN_OR_RETURN(auto channel, mmc::rpc::MakeTcpChannel(channel_options));
   MMC_ASSIGN_OR_RETURN(auto service, mmc::local::LocalService::Create(options, std::move(channel)));
   return std::unique_ptr<mmc::runtime::Daemon>(new LocalDaemon(std::move(service), options.drain, channel_options.tls));

@@ -2,4 +2,4 @@
 mmc_library(mmc_meta_options
   HEADERS options.h
   SOURCES options.cc
-  DEPS mmc_config)
+  DEPS mmc_config mmc_security)

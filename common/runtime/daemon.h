@@ -4,8 +4,8 @@
 //   --set key=value overrides, may be repeated
 //   --dump-conf | --dump-doc | --version | --help
 //
-// SIGHUP reloads what can be reloaded. Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or failed; 2 wrong
-// flags or configuration. Thread safety: DaemonMain is called once, from main().
+// SIGHUP reloads what can be reloaded. Exit codes: 0 stopped by SIGTERM or SIGINT after draining; 1 could not start or
+// failed; 2 wrong flags or configuration. Thread safety: DaemonMain is called once, from main().
 #pragma once
 
 #include <functional>

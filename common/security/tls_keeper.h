@@ -1,8 +1,8 @@
 // Keeps the certificates of a service fresh: reloads them when asked and when their files change, warns of those that
 // end soon, and shows in the metrics how long they last.
 //
-// Thread safety: Add from any thread; RegisterMetrics before Reload and Tick, which come from one thread, never one that
-// serves.
+// Thread safety: Add from any thread; RegisterMetrics before Reload and Tick, which come from one thread that serves
+// nothing else.
 // Ownership: shares the contexts with their planes; the registry may outlive it.
 #pragma once
 

@@ -10,7 +10,8 @@ if(MMC_BUILD_PYTHON)
   endforeach()
 
   # The drop-in modules of the compat wheel, from their sources.
-  foreach(name test_pymmc_secure_calls test_memcache_calls test_memcache_clients test_memcache_config test_memcache_gva test_memcache_rules
+  foreach(name test_pymmc_secure_calls
+               test_memcache_calls test_memcache_clients test_memcache_config test_memcache_gva test_memcache_rules
                test_mooncake_clients test_mooncake_commands test_mooncake_engine test_mooncake_rules
                test_mooncake_store)
     add_test(NAME python_${name}

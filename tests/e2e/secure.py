@@ -7,11 +7,11 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_certs"
 
 
-def make_certs(folder, *args):
-    done = subprocess.run([str(SCRIPT), *map(str, args), str(folder)], capture_output=True, text=True, timeout=120,
-                          check=False)
+def make_certs(*args):
+    """Runs the script; the last argument is the folder."""
+    done = subprocess.run([str(SCRIPT), *map(str, args)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return Path(folder)
+    return Path(args[-1])
 
 
 def settings(certs, name, authority="ca", prefix="ock.mmc.tls."):

@@ -1,4 +1,4 @@
-"""TLS on the control protocol, with real daemons: who gets in, what the others are told, reloads, what the wire shows."""
+"""TLS on the control protocol, with real daemons: who gets in, what others are told, reloads, what the wire shows."""
 import json
 import os
 import shutil
@@ -149,6 +149,7 @@ def test_a_name_that_the_certificate_has_not(secure, certs):
     (META, "client", "the certificate's role is client, and meta is needed here"),
     (META, "local", "the certificate's role is local, and meta is needed here"),
     (LOCAL, "client", "the certificate's role is client, and local is needed here"),
+    (LOCAL, "local", "the certificate names no node"),
     (META, "expired", "ended on 20"),
 ])
 def test_services_need_their_own_role(certs, tmp_path, program, name, said):
@@ -156,6 +157,14 @@ def test_services_need_their_own_role(certs, tmp_path, program, name, said):
     done = run_program(program, *args)
     assert done.returncode == 2
     assert said in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_node_has_the_name_of_its_certificate(certs):
+    make_certs("--issue", "named", "--role", "local", "--node", "one", certs)
+    args = [f"--set={key}={value}" for key, value in settings(certs, "named").items()]
+    done = run_program(LOCAL, "--set=ock.mmc.local_service.name=other", *args)
+    assert done.returncode == 2
+    assert "speaks for node 'one', and ock.mmc.local_service.name is 'other'" in done.stderr
 
 
 def test_keys_that_others_may_read(certs, tmp_path):

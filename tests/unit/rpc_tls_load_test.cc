@@ -28,16 +28,20 @@ std::shared_ptr<TlsContext> Load(const security::TlsOptions& options) {
 class TlsLoadTest : public ::testing::Test {
  protected:
   void Start() {
-    server_tls_ = Load(test::WriteTls(dir_, "server", ca_.cert(), ca_.Issue({.role = "meta"}), ca_.Revoke({})));
-    client_tls_ = Load(test::WriteTls(dir_, "client", ca_.cert(), client_));
+    server_tls_ = Load(test::WriteTls(dir_, "server", both_, ca_.Issue({.role = "meta"}), Lists()));
+    client_tls_ = Load(test::WriteTls(dir_, "client", both_, client_));
     ServerOptions options;
     options.tls = server_tls_;
     service_ = std::make_unique<EchoService>(options);
     ASSERT_TRUE(service_->Start().ok());
   }
 
+  std::string Lists() { return ca_.Revoke({}) + next_.Revoke({}); }
+
   test::TempDir dir_;
   TestCa ca_;
+  TestCa next_{"next authority"};
+  const std::string both_ = ca_.cert() + next_.cert();
   CertPair client_ = ca_.Issue({.role = "client"});
   std::shared_ptr<TlsContext> server_tls_, client_tls_;
   std::unique_ptr<EchoService> service_;
@@ -94,20 +98,15 @@ TEST_F(TlsLoadTest, ReloadsLoseNoCall) {
       }
     });
   }
-  TestCa next("next authority");
-  const std::string both = ca_.cert() + next.cert();
   for (int round = 0; round < 8; ++round) {
-    // A new authority comes in, then certificates of it, server first; lists of both are there all the time.
-    TestCa& issuer = round % 2 == 0 ? next : ca_;
-    test::WriteTls(dir_, "server", both, issuer.Issue({.role = "meta"}), ca_.Revoke({}) + next.Revoke({}));
-    test::WriteTls(dir_, "client", both, client_);
-    ASSERT_TRUE(client_tls_->Reload().ok());
+    // Certificates of one authority give way to those of the other; both are trusted all the time.
+    TestCa& issuer = round % 2 == 0 ? next_ : ca_;
+    test::WriteTls(dir_, "server", both_, issuer.Issue({.role = "meta"}), Lists());
     ASSERT_TRUE(server_tls_->Reload().ok());
-    test::WriteTls(dir_, "client", both, issuer.Issue({.role = "client"}));
+    test::WriteTls(dir_, "client", both_, issuer.Issue({.role = "client"}));
     ASSERT_TRUE(client_tls_->Reload().ok());
     const int before = calls.load();
     EXPECT_TRUE(Eventually([&] { return calls.load() > before + 20 || failures.load() > 0; }));
-    client_ = issuer.Issue({.role = "client"});
   }
   stop = true;
   for (auto& thread : threads) thread.join();
@@ -120,17 +119,17 @@ TEST_F(TlsLoadTest, RevocationCountsForNewConnections) {
   const auto open = service_->Connect({.tls = client_tls_});
   KeyList reply;
   ASSERT_TRUE(open->Call(kEcho, Text("a"), &reply, Soon()).ok());
-  test::Replace(dir_, "server.crl.pem", ca_.Revoke({client_}));
+  test::Replace(dir_, "server.crl.pem", ca_.Revoke({client_}) + next_.Revoke({}));
   ASSERT_TRUE(server_tls_->Reload().ok());
   EXPECT_TRUE(open->Call(kEcho, Text("b"), &reply, Soon()).ok());
   const Status refused = service_->Connect({.tls = client_tls_})->Call(kEcho, Text("c"), &reply, Soon());
   EXPECT_EQ(refused.code(), Code::kPermission);
   EXPECT_THAT(refused.message(), HasSubstr("it is revoked"));
   // A list that has run out speaks for nobody.
-  test::Replace(dir_, "server.crl.pem", ca_.Revoke({}, -60));
+  test::Replace(dir_, "server.crl.pem", ca_.Revoke({}, -60) + next_.Revoke({}));
   ASSERT_TRUE(server_tls_->Reload().ok());
   EXPECT_EQ(service_->Connect({.tls = client_tls_})->Call(kEcho, Text("d"), &reply, Soon()).code(), Code::kPermission);
-  test::Replace(dir_, "server.crl.pem", ca_.Revoke({}));
+  test::Replace(dir_, "server.crl.pem", Lists());
   ASSERT_TRUE(server_tls_->Reload().ok());
   EXPECT_TRUE(service_->Connect({.tls = client_tls_})->Call(kEcho, Text("e"), &reply, Soon()).ok());
 }
