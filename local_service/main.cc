@@ -27,7 +27,11 @@ class LocalDaemon final : public mmc::runtime::Daemon {
     keeper_.Add("rpc", std::move(tls));
   }
   Status Start() override { return service_->Start(); }
-  void Reload() override { keeper_.Reload(); }
+  void Reload() override {
+    keeper_.Reload();
+    const Status data = service_->ReloadCertificates();
+    if (!data.ok()) MMC_LOG(ERROR) << "TLS of plane data: certificates are not reloaded: " << data.message();
+  }
   void Tick() override { keeper_.Tick(); }
   void Stop() override { service_->Stop(Clock::Real().Now() + kFarewell + drain_); }
 
