@@ -212,7 +212,8 @@ def test_reload_under_load_loses_nothing(certs, tmp_path):
     shutil.copytree(certs, copies)
     cluster = started(copies)
     try:
-        bench = cluster.cli_start("--json", *flags(copies, "client"), "bench", "--op", "mixed", "--value-size", "16KB",
+        # Small values: space that is not free again yet must not make the pool evict.
+        bench = cluster.cli_start("--json", *flags(copies, "client"), "bench", "--op", "mixed", "--value-size", "1KB",
                                   "--keys", "40", "--threads", "2", "--duration", "6s", "--verify")
         for number in range(3):
             make_certs("--issue", f"meta{number}", "--role", "meta", copies)
@@ -225,7 +226,7 @@ def test_reload_under_load_loses_nothing(certs, tmp_path):
             works(cluster, copies, f"tls/reload-{number}")
         out, err = bench.communicate(timeout=60)
         assert bench.returncode == 0, err
-        assert json.loads(out)["errors"] in (0, {}, []), out
+        assert json.loads(out)["errors"] == {}, out
 
         # A client that is revoked now is out without a signal; the service goes on.
         make_certs("--issue", "leaver", "--role", "client", copies)
