@@ -114,6 +114,7 @@ Status Catalog::Resume(const CatalogImage& image) {
   }
   MMC_RETURN_IF_ERROR(GrowTo(std::max(kFirstBytes, AlignUp(image.slots.file_bytes, 4096))));
   identity_ = image.identity;
+  header().version = kCatalogVersion;  // what is in it means the same in both
   used_ = AlignUp(image.slots.end, kSlotAlignment);
   // A slot that the end of the file cut off would claim what comes there now.
   std::memset(base_ + used_, 0, mapped_ - used_);
@@ -156,6 +157,7 @@ uint64_t Catalog::Scan(uint64_t cursor,
           .segment = slot.segment,
           .size = slot.size,
           .checksum = slot.checksum,
+          .replicas = slot.replicas,
           .extents = {extents, slot.extent_count}};
       if (!visit(record)) return offset;
     }
@@ -284,7 +286,9 @@ Status Catalog::Add(const CatalogRecordView& record) {
   }
   const uint64_t offset = *taken;
   SlotHeader& slot = SlotAt(offset);
-  slot.key_bytes = static_cast<uint32_t>(record.key.size());
+  slot.key_bytes = static_cast<uint16_t>(record.key.size());
+  slot.replicas = record.replicas;
+  slot.reserved = 0;
   slot.extent_count = static_cast<uint32_t>(record.extents.size());
   slot.segment = record.segment;
   slot.generation = record.generation;

@@ -37,6 +37,7 @@ struct CatalogRecordView {
   uint32_t segment = 0;
   uint64_t size = 0;
   uint64_t checksum = 0;
+  uint8_t replicas = 0;  // that the object should have; 0: not known
   std::span<const CatalogExtent> extents;
 };
 

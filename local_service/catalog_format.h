@@ -28,7 +28,9 @@ namespace mmc::local {
 static_assert(std::endian::native == std::endian::little, "the catalog file is little-endian");
 
 inline constexpr uint64_t kCatalogMagic = 0x31'47'4C'54'43'43'4D'4DULL;  // "MMCCTLG1"
-inline constexpr uint32_t kCatalogVersion = 2;
+inline constexpr uint32_t kCatalogVersion = 3;
+// The same without the number of replicas, whose bytes were 0.
+inline constexpr uint32_t kCatalogVersionBefore = 2;
 inline constexpr uint32_t kCatalogHeaderBytes = 4096;
 inline constexpr uint32_t kMaxCatalogSegments = 64;
 inline constexpr uint32_t kBootIdBytes = 40;
@@ -78,7 +80,9 @@ struct SlotHeader {
   // XXH3-64 of magic and capacity, seeded with incarnation ^ offset in the file.
   uint64_t slot_check = 0;
   uint32_t state = 0;  // kSlotFree or kSlotLive
-  uint32_t key_bytes = 0;
+  uint16_t key_bytes = 0;
+  uint8_t replicas = 0;  // that the object should have; 0: not known
+  uint8_t reserved = 0;
   uint32_t extent_count = 0;
   uint32_t segment = 0;
   uint64_t generation = 0;

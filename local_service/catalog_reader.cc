@@ -18,7 +18,7 @@ Result<CatalogIdentity> ParseHeader(const CatalogHeader& head) {
   if (head.magic == 0)
     return Status(Code::kNotFound, "catalog: its owner did not finish making it");
   if (head.magic != kCatalogMagic) return Status(Code::kMalformed, "catalog: wrong magic");
-  if (head.version != kCatalogVersion) {
+  if (head.version != kCatalogVersion && head.version != kCatalogVersionBefore) {
     return Status(Code::kBadVersion, "catalog: version " + std::to_string(head.version) +
                                          "; this program knows " + std::to_string(kCatalogVersion));
   }
@@ -118,6 +118,7 @@ class Parser {
         .epoch = segment->epoch,
         .size = slot.size,
         .checksum = slot.checksum,
+        .replicas = slot.replicas,
         .extents = std::vector<CatalogExtent>(slot.extent_count)};
     std::memcpy(record.extents.data(), body.data() + AlignUp(slot.key_bytes, 8),
                 slot.extent_count * sizeof(CatalogExtent));

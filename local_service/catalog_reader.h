@@ -21,6 +21,7 @@ struct CatalogImage {
     uint32_t epoch = 0;  // of that segment
     uint64_t size = 0;
     uint64_t checksum = 0;
+    uint8_t replicas = 0;  // that the object should have; 0: not known
     std::vector<CatalogExtent> extents;
     uint64_t slot = 0;  // where in the file
   };

@@ -229,6 +229,7 @@ uint64_t LocalService::Impl::Report(uint64_t cursor, proto::CatalogReportRequest
     out->set_key(view.key.data(), view.key.size());
     out->set_size(view.size);
     out->set_checksum(view.checksum);
+    out->set_replicas(view.replicas);
     for (const CatalogExtent& extent : view.extents) {
       out->add_extent_offset(extent.offset);
       out->add_extent_length(extent.length);
@@ -277,6 +278,7 @@ Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
                                       .segment = record.segment(),
                                       .size = record.size(),
                                       .checksum = record.checksum(),
+                                      .replicas = static_cast<uint8_t>(std::min<uint32_t>(record.replicas(), UINT8_MAX)),
                                       .extents = extents});
   storage->catalog().SetApplied(record.seq());
   return status;

@@ -31,7 +31,7 @@ uint64_t IdBase() {
 struct Before {
   std::string path;  // empty: no file is kept
   bool members_known = false;
-  std::vector<std::string> members;
+  std::vector<MemberRow> members;
   uint64_t term = 1;  // of this start
 };
 
@@ -44,16 +44,19 @@ Result<Before> ReadBefore(const MetaOptions& options) {
   MMC_ASSIGN_OR_RETURN(auto file, MembersFile::Load(before.path));
   if (!file) return before;
   before.members_known = true;
-  before.members = std::move(file->names);
+  before.members = std::move(file->rows);
+  for (MemberRow& row : before.members) {
+    // It stayed away for all of the term before: what was removed meanwhile it does not know.
+    if (row.kind == MemberRow::Kind::kMissing) row.kind = MemberRow::Kind::kGone;
+  }
   before.term = std::max(before.term, file->term + 1);
   return before;
 }
 
-std::vector<std::unique_ptr<Job>> JobsOf(MetaState& state, Mover& mover, const Before& before) {
+std::vector<std::unique_ptr<Job>> JobsOf(MetaState& state, Mover& mover, MembersWriter* members) {
   auto jobs = AllJobs(state);
   jobs.push_back(std::make_unique<Moving>(mover));
-  if (!before.path.empty())
-    jobs.push_back(std::make_unique<MembersWriter>(state, before.path, before.term));
+  if (members != nullptr) jobs.push_back(std::make_unique<MembersJob>(*members));
   return jobs;
 }
 
@@ -85,20 +88,24 @@ struct MetaService::Impl {
         state(StateOptionsFrom(options, before)),
         mover(state, {.bytes_per_second = options.copy_bytes_per_second}),
         scrubs(mover, state.options().id_base),
+        members(before.path.empty() ? nullptr
+                                    : std::make_unique<MembersWriter>(state, before.path, before.term)),
         env{.state = state,
             .waiters = waiters,
             .mover = mover,
             .scrubs = scrubs,
             .options = options,
             .clock = clock,
+            .members = members.get(),
             .term = before.term,
             .started = clock.Now()},
         server(rpc::MakeServer({.url = options.url,
+                                .url_key = "ock.mmc.meta_service_url",
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
                                 .metrics = &registry,
                                 .tls = tls})),
-        runner(JobsOf(state, mover, before), clock,
+        runner(JobsOf(state, mover, members.get()), clock,
                [this](TimePoint now) { waiters.Expire(now); },
                [this](TimePoint now) { state.Resumed(now); }) {
     state.SetListener(&waiters);
@@ -119,6 +126,7 @@ struct MetaService::Impl {
   MetaState state;
   Mover mover;
   Scrubs scrubs;
+  const std::unique_ptr<MembersWriter> members;
   OpEnv env;
   std::unique_ptr<rpc::Server> server;
   Runner runner;

@@ -56,6 +56,12 @@ int WaitDrained(Context& context, Client& client, const std::string& name,
       context.Say(name + " is drained: it may leave");
       return kExitOk;
     }
+    if (left->state == "serving") {
+      if (context.json()) PrintLeft(context, name, *left);
+      return context.Fail(Status(Code::kNotFound,
+                                 name + " is not being drained any more: somebody cancelled it, or the meta "
+                                        "service was started again without ock.mmc.meta.state_path; drain it again"));
+    }
     if (left->bytes < fewest) moved = now;
     fewest = std::min(fewest, left->bytes);
     if (now >= next_line) {
@@ -146,7 +152,8 @@ std::vector<Command> UpkeepCommands() {
        .operands = "NODE",
        .summary = "empty a node, so that it can leave and nothing is lost",
        .details = "Nothing new is placed on the node, and its objects are copied to others, where\n"
-                  "there is room. mmc nodes shows what is left; at 0 its state is drained.",
+                  "there is room. mmc nodes shows what is left; at 0 its state is drained. A drain\n"
+                  "goes on after a restart of the meta service that has ock.mmc.meta.state_path.",
        .min_operands = 1,
        .max_operands = 1,
        .flags = {{"cancel", "", "", "end it: the node takes objects again"},

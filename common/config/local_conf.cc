@@ -57,8 +57,8 @@ std::vector<Setting> MemorySettings() {
             "Memory that this node gives to the pool, rounded up to 2 MB."),
       Bytes("ock.mmc.local_service.hbm.size", "0", 0, 1_TiB,
             "Device memory that this node gives to the pool, rounded up to 2 MB. This version has "
-            "no device pools: a "
-            "local service refuses to start when it is not 0."),
+            "no device pools: when it is not 0, a local service says so and starts without, or "
+            "refuses to start when ock.mmc.local_service.protocol.strict is true."),
       Int("ock.mmc.local_service.numa.node", "-1", -1, 1023,
           "NUMA node that the memory is bound to; -1: not bound."),
       Enum(

@@ -4,7 +4,8 @@
 //   GET  /api/v1/drain_jobs/query?job_id=NAME
 //   POST /api/v1/drain_jobs/cancel?job_id=NAME
 //
-// A job is called after its node: there is one per node, and it outlives no restart of the meta service.
+// A job is called after its node: there is one per node; it outlives a restart of the meta service that keeps a
+// members file.
 //
 // Thread safety: pure functions of the pool they are shown.
 #pragma once

@@ -163,6 +163,7 @@ void Mover::SeeNodes(TimePoint now) {
 void Mover::Pump(uint32_t steps, TimePoint now, Effects* effects) {
   Earn(now);
   SeeNodes(now);
+  if (state_.recovering()) return;  // what seems to lack may just not be reported yet
   if (state_.counters_.thin.load(std::memory_order_relaxed) > 0) Mend(&steps, now, effects);
   if (!leaving_.empty()) Empty(&steps, now, effects);
 }

@@ -20,6 +20,7 @@ void FillRecord(CatalogEntry& entry, proto::CatalogRecord* out) {
   if (entry.forget) return;
   out->set_size(entry.size);
   out->set_checksum(entry.checksum);
+  out->set_replicas(entry.asked);
   out->add_extent_offset(entry.first.offset);
   out->add_extent_length(entry.first.length);
   for (const ExtentView& extent : entry.others) {

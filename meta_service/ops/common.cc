@@ -58,6 +58,7 @@ std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& r
                        .generation = record.generation(),
                        .size = record.size(),
                        .checksum = record.checksum(),
+                       .replicas = record.replicas(),
                        .offsets = {record.extent_offset().data(),
                                    static_cast<size_t>(record.extent_offset_size())},
                        .lengths = {record.extent_length().data(),

@@ -1,4 +1,5 @@
 // Drain, and what nodes say in their polls about the copies they make.
+#include "meta_service/background/members_file.h"
 #include "meta_service/mover/mover.h"
 #include "meta_service/ops/common.h"
 
@@ -8,7 +9,9 @@ Status Drain(OpEnv& env, const proto::DrainRequest& request, proto::Empty*) {
   if (request.node().empty() || request.node().size() > kMaxNodeNameBytes) {
     return Status(Code::kInvalidArgument, "a node's name has 1..255 bytes");
   }
-  return env.mover.Drain(request.node(), request.cancel(), env.clock.Now());
+  MMC_RETURN_IF_ERROR(env.mover.Drain(request.node(), request.cancel(), env.clock.Now()));
+  if (env.members != nullptr) env.members->Save();
+  return Status::Ok();
 }
 
 Status TakeResults(OpEnv& env, const proto::CatalogSyncRequest& request) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/base/bytes.h"
+#include "meta_service/background/members_file.h"
 #include "meta_service/ops/common.h"
 
 namespace mmc::meta::ops {
@@ -63,6 +64,8 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
                              segment.size(), segment.numa_node()});
   }
   MMC_ASSIGN_OR_RETURN(const Joined joined, env.state.Join(spec, env.clock.Now()));
+  // Before the node knows that it is a member: from here on objects may lie there that a restart has to wait for.
+  if (env.members != nullptr) env.members->Save();
   reply->set_node(joined.node);
   reply->set_term(env.term);
   reply->set_heartbeat_ms(env.options.heartbeat.count());

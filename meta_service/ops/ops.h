@@ -26,6 +26,8 @@
 
 namespace mmc::meta {
 
+class MembersWriter;
+
 struct OpEnv {
   MetaState& state;
   Waiters& waiters;
@@ -33,6 +35,7 @@ struct OpEnv {
   Scrubs& scrubs;
   const MetaOptions& options;
   Clock& clock;
+  MembersWriter* members = nullptr;  // null: no file is kept
   uint64_t term = 1;
   TimePoint started;
 };

@@ -57,6 +57,7 @@ bool Adoption::TakeOne(const ReportedRecord& in) {
                       .size = static_cast<uint32_t>(in.size),
                       .key_bytes = static_cast<uint16_t>(in.key.size()),
                       .segment = static_cast<uint8_t>(index),
+                      .asked = static_cast<uint8_t>(std::clamp<uint32_t>(in.replicas, 1, kMaxReplicas)),
                       .refused = false});
   keys_.append(in.key);
   for (size_t i = 0; i < in.offsets.size(); ++i) {
@@ -198,6 +199,7 @@ bool Adoption::Next(Ready* out) {
     out->generation = record.generation;
     out->checksum = record.checksum;
     out->size = record.size;
+    out->asked = record.asked;
     out->segment = segments_[record.segment].get();
     out->placed = Placed();
     if (pieces.size() == 1) {

@@ -35,6 +35,7 @@ struct ReportedRecord {
   uint64_t generation = 0;
   uint64_t size = 0;
   uint64_t checksum = 0;
+  uint32_t replicas = 0;  // that the object should have; 0: not known
   std::span<const uint64_t> offsets, lengths;  // bytes, one each per extent
 };
 
@@ -60,6 +61,7 @@ class Adoption {
     std::string_view key;
     uint64_t generation = 0, checksum = 0;
     uint32_t size = 0;
+    uint8_t asked = 1;
     Segment* segment = nullptr;
     Placed placed;  // the caller's now
   };
@@ -80,7 +82,8 @@ class Adoption {
     uint32_t size;
     uint16_t key_bytes;
     uint8_t segment;  // index in segments_
-    bool refused;
+    uint8_t asked : 7;
+    bool refused : 1;
   };
   struct Piece {
     Extent extent;

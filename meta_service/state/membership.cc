@@ -13,7 +13,26 @@ Status Stale(const std::string& what) {
       what + "; join again, with a new incarnation and new segment epochs when it is over");
 }
 
+constexpr size_t kMaxOver = 4096;
+
 }  // namespace
+
+Membership::Membership(SegmentTable& table, const std::vector<MemberRow>& before)
+    : table_(table), view_(std::make_shared<PlacementView>()) {
+  MutexLock lock(mutex_);
+  for (const MemberRow& row : before) {
+    if (row.kind != MemberRow::Kind::kHere) {
+      NoteOver(row.name, row.incarnation);
+    } else if (row.draining) {
+      drains_[row.name] = row.incarnation;
+    }
+  }
+}
+
+// Names come and go: no more of them are remembered than nodes can be there.
+void Membership::NoteOver(const std::string& name, uint64_t incarnation) {
+  if (over_.size() < kMaxOver || over_.count(name) != 0) over_[name] = incarnation;
+}
 
 Result<Membership::Node*> Membership::Find(uint32_t node, uint64_t incarnation) {
   const auto it = nodes_.find(node);
@@ -39,6 +58,9 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
       return Status(Code::kQueueFull,
                     std::to_string(max_nodes) + " nodes are there, no more can join");
     }
+    if (oldest->second.health == NodeHealth::kDead) {
+      NoteOver(oldest->second.spec.name, oldest->second.spec.incarnation);
+    }
     by_name_.erase(oldest->second.spec.name);
     nodes_.erase(oldest);
   }
@@ -58,6 +80,11 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
       return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
                    " is not known here");
     }
+  }
+  if (const auto over = over_.find(spec.name);
+      over != over_.end() && over->second == spec.incarnation) {
+    return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
+                 " is over: it was away for too long");
   }
   MMC_ASSIGN_OR_RETURN(Node * node, Place(spec.name, max_nodes));
   Admission admission{.node = node->id};
@@ -97,7 +124,11 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
   node->spec = spec;
   node->feed = std::move(feed);
   node->health = NodeHealth::kServing;
-  node->gone = node->draining = false;
+  node->gone = false;
+  const auto drain = drains_.find(spec.name);
+  node->draining = drain != drains_.end() && drain->second == spec.incarnation;
+  if (drain != drains_.end()) drains_.erase(drain);
+  over_.erase(spec.name);
   node->fenced = !spec.keeps_memory;
   if (spec.keeps_memory) {
     admission.want_catalog = true;
@@ -158,24 +189,42 @@ size_t Membership::OpenReports() const {
                        [](const auto& entry) { return entry.second.report != nullptr; });
 }
 
-bool Membership::AllReported(const std::vector<std::string>& names) const {
+std::vector<MemberRow> Membership::Unreported(const std::vector<MemberRow>& rows) const {
   MutexLock lock(mutex_);
-  return std::all_of(names.begin(), names.end(),
-                     [this](const std::string& name) MMC_NO_THREAD_SAFETY_ANALYSIS {
-                       const auto named = by_name_.find(name);
-                       if (named == by_name_.end()) return false;
-                       const Node& node = nodes_.at(named->second);
-                       return !node.gone && node.report == nullptr;
-                     });
+  std::vector<MemberRow> out;
+  for (const MemberRow& row : rows) {
+    if (row.kind != MemberRow::Kind::kHere) continue;
+    const auto named = by_name_.find(row.name);
+    const Node* node = named == by_name_.end() ? nullptr : &nodes_.at(named->second);
+    if (node == nullptr || node->gone || node->report != nullptr) out.push_back(row);
+  }
+  return out;
 }
 
-std::vector<std::string> Membership::Names() const {
+std::vector<MemberRow> Membership::Absent(const std::vector<MemberRow>& rows) const {
   MutexLock lock(mutex_);
-  std::vector<std::string> names;
-  for (const auto& [name, id] : by_name_) {
-    if (!nodes_.at(id).gone) names.push_back(name);
+  std::vector<MemberRow> out;
+  for (const MemberRow& row : rows) {
+    if (row.kind == MemberRow::Kind::kHere && by_name_.count(row.name) == 0) out.push_back(row);
   }
-  return names;
+  return out;
+}
+
+std::vector<MemberRow> Membership::Rows() const {
+  MutexLock lock(mutex_);
+  std::vector<MemberRow> rows;
+  for (const auto& [name, id] : by_name_) {
+    const Node& node = nodes_.at(id);
+    if (!node.gone) {
+      rows.push_back({MemberRow::Kind::kHere, name, node.spec.incarnation, node.draining});
+    } else if (node.health == NodeHealth::kDead) {
+      rows.push_back({MemberRow::Kind::kGone, name, node.spec.incarnation, false});
+    }
+  }
+  for (const auto& [name, incarnation] : over_) {
+    rows.push_back({MemberRow::Kind::kGone, name, incarnation, false});
+  }
+  return rows;
 }
 
 Membership::Segments Membership::End(Node* node, NodeHealth health) {

@@ -43,8 +43,8 @@ class Membership {
 
   using Report = std::shared_ptr<NodeReport>;
 
-  explicit Membership(SegmentTable& table)
-      : table_(table), view_(std::make_shared<PlacementView>()) {}
+  // `before`: the nodes of earlier starts; drains go on, what is over stays over.
+  explicit Membership(SegmentTable& table, const std::vector<MemberRow>& before = {});
 
   struct Admission {
     uint32_t node = 0;
@@ -66,10 +66,12 @@ class Membership {
   // The report is in the tables: the node serves, its feed flows.
   void ReportDone(uint32_t node, const Report& report, TimePoint now);
   size_t OpenReports() const;
-  // All of them have joined and have nothing more to report.
-  bool AllReported(const std::vector<std::string>& names) const;
-  // Of the nodes that are there.
-  std::vector<std::string> Names() const;
+  // Those of `rows` that are there or waited for, and have not joined here or not ended their report.
+  std::vector<MemberRow> Unreported(const std::vector<MemberRow>& rows) const;
+  // The same, but only of those that have not joined.
+  std::vector<MemberRow> Absent(const std::vector<MemberRow>& rows) const;
+  // The nodes that are there, and the incarnations that are over.
+  std::vector<MemberRow> Rows() const;
   Result<Segments> Leave(uint32_t node, uint64_t incarnation);
   // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
   Status Suspect(uint32_t node, Duration hold, TimePoint now);
@@ -105,6 +107,7 @@ class Membership {
   Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
   void Heard(Node* node, TimePoint now) MMC_REQUIRES(mutex_);
   Segments End(Node* node, NodeHealth health) MMC_REQUIRES(mutex_);
+  void NoteOver(const std::string& name, uint64_t incarnation) MMC_REQUIRES(mutex_);
   static void ShowDrain(const Node& node, NodeInfo* info);
   void Changed() MMC_REQUIRES(mutex_);
 
@@ -114,6 +117,10 @@ class Membership {
   uint32_t next_id_ MMC_GUARDED_BY(mutex_) = 1;
   std::map<uint32_t, Node> nodes_ MMC_GUARDED_BY(mutex_);
   std::map<std::string, uint32_t> by_name_ MMC_GUARDED_BY(mutex_);
+  // By name: incarnations that are over and that no node here stands for; drains of the start before, until the node
+  // joins.
+  std::map<std::string, uint64_t> over_ MMC_GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> drains_ MMC_GUARDED_BY(mutex_);
   std::shared_ptr<const PlacementView> view_ MMC_GUARDED_BY(mutex_);
 };
 

@@ -11,7 +11,7 @@ MetaState::MetaState(StateOptions options)
     : options_(std::move(options)),
       next_generation_(options_.id_base),
       sessions_(options_.id_base),
-      membership_(segments_) {
+      membership_(segments_, options_.members) {
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
     shard.policy = MakeEvictionPolicy(options_.evict_policy);

@@ -173,8 +173,8 @@ class MetaState {
                                     TimePoint now);
   // A bounded part of a complete report; call until `done`. Errors: kStaleNode.
   Result<ReportProgress> AdoptStep(uint32_t node, uint64_t incarnation, TimePoint now);
-  // Nodes that are there and, while recovering, the members that are still missing.
-  std::vector<std::string> Members() const;
+  // What the next start has to know of the nodes, in the order of their names.
+  std::vector<MemberRow> Members() const;
 
   // ---- time and figures
   // Frees what has waited for its leases; forgets segments of dead nodes that nothing uses any
@@ -266,6 +266,10 @@ class MetaState {
 
   // What is not there up to this generation must not come back with a node's report.
   void Bury(Shard& shard, uint64_t hash, uint64_t generation) MMC_REQUIRES(shard.mutex);
+  // The recovery is over, and a node that was there before may still come back.
+  bool MayReturn() const;
+  // Nothing of what such a node holds is taken from here on, unless it is there anyway.
+  void RefuseLate();
   void RaiseGenerations(uint64_t seen);
   void ForgetRefused(NodeReport& report, uint32_t node, Effects* effects)
       MMC_REQUIRES(report.mutex);
@@ -293,6 +297,8 @@ class MetaState {
   std::array<Shard, kShards> shards_;
   std::atomic<bool> recovering_{false};
   std::atomic<bool> burying_{false};  // reports are open, or may come
+  std::atomic<uint64_t> buried_{0};   // keys in Shard::buried
+  std::atomic<uint64_t> late_floor_{0};  // records below this generation are not taken; 0: none
   mutable Mutex recovery_mutex_;      // before membership
   TimePoint recovery_began_ MMC_GUARDED_BY(recovery_mutex_);
 };

@@ -205,6 +205,7 @@ void MetaState::QueueAdd(const Object& object, const Placed& placed, Effects* ef
   entry.size = object.size;
   entry.checksum = object.checksum;
   entry.key = object.key();
+  entry.asked = object.asked;
   uint64_t left = object.size;
   placed.ForEach([&](const Extent& extent) {
     const ExtentView view{extent.offset * kUnitBytes,

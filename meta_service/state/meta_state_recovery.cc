@@ -22,38 +22,57 @@ void MetaState::BeginRecovery(TimePoint now) {
 }
 
 bool MetaState::Recover(TimePoint now) {
-  if (!burying_.load()) return false;
+  if (!burying_.load() && buried_.load() == 0) return false;
   bool ended = false;
   {
     MutexLock lock(recovery_mutex_);
     const size_t open = membership_.OpenReports();
     if (recovering()) {
       const Duration since = now - recovery_began_;
-      const bool all = options_.members_known && membership_.AllReported(options_.members);
+      const bool all = options_.members_known && membership_.Unreported(options_.members).empty();
       ended = (open == 0 && (all || since >= options_.recovery)) || since >= kMaxWindows * options_.recovery;
       if (ended) recovering_.store(false, std::memory_order_release);
     }
-    if (recovering() || open > 0) return ended;
+    if (recovering() || open > 0 || MayReturn()) return ended;
     burying_.store(false);
     for (Shard& shard : shards_) {
       MutexLock shard_lock(shard.mutex);
       shard.buried.clear();
     }
+    buried_.store(0);
   }
   return ended;
 }
 
-std::vector<std::string> MetaState::Members() const {
-  std::vector<std::string> names = membership_.Names();
-  if (recovering()) names.insert(names.end(), options_.members.begin(), options_.members.end());
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return names;
+bool MetaState::MayReturn() const {
+  if (options_.recovery.count() <= 0 || late_floor_.load() != 0) return false;
+  return !options_.members_known || !membership_.Absent(options_.members).empty();
+}
+
+void MetaState::RefuseLate() {
+  uint64_t floor = late_floor_.load();
+  const uint64_t next = next_generation_.load();
+  while (floor < next && !late_floor_.compare_exchange_weak(floor, next)) {
+  }
+  burying_.store(false);  // after the floor: it stands for all that is not buried from here on
+}
+
+std::vector<MemberRow> MetaState::Members() const {
+  const bool recovering = this->recovering();  // before the look at who is there
+  std::vector<MemberRow> rows = membership_.Rows();
+  for (MemberRow& row : membership_.Absent(options_.members)) {
+    if (!recovering) row.kind = MemberRow::Kind::kMissing;
+    rows.push_back(std::move(row));
+  }
+  std::sort(rows.begin(), rows.end(), [](const MemberRow& a, const MemberRow& b) { return a.name < b.name; });
+  return rows;
 }
 
 void MetaState::Bury(Shard& shard, uint64_t hash, uint64_t generation) {
-  uint64_t& up_to = shard.buried[hash];
-  up_to = std::max(up_to, generation);
+  const auto [it, fresh] = shard.buried.try_emplace(hash, generation);
+  if (!fresh) it->second = std::max(it->second, generation);
+  // While recovering there are no more of them than objects that were reported.
+  if (fresh && buried_.fetch_add(1) >= options_.max_buried && !recovering()) RefuseLate();
 }
 
 void MetaState::RaiseGenerations(uint64_t seen) {
@@ -180,9 +199,16 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
       fits &= segments_.Get(object->replicas()[i].placed.segment).node() != ready.segment->node();
     }
     if (!fits) return false;
-    AddReplica(shard, object, hash, ready.placed);
+    const uint8_t asked = std::max(object->asked, ready.asked);
+    object = AddReplica(shard, object, hash, ready.placed);
+    object->asked = std::max(asked, object->replica_count);
+    NoteReplicas(shard, object, hash);
     ready.segment->replicas().fetch_add(1, std::memory_order_relaxed);
     return true;
+  }
+  if (ready.generation < late_floor_.load()) {
+    *why = ConflictKind::kRemoved;
+    return false;
   }
   if (object != nullptr) {
     counters_.conflicts[static_cast<int>(ConflictKind::kGeneration)].fetch_add(object->replica_count,
@@ -193,7 +219,9 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
   object->generation = ready.generation;
   object->checksum = ready.checksum;
   object->stamp = next_stamp_.fetch_add(1, std::memory_order_relaxed);
+  object->asked = ready.asked;
   shard.table.Insert(hash, object);
+  NoteReplicas(shard, object, hash);
   shard.policy->Insert(object->replicas());
   ready.segment->replicas().fetch_add(1, std::memory_order_relaxed);
   counters_.objects.fetch_add(1, std::memory_order_relaxed);

@@ -18,8 +18,10 @@ void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> c
     Object* object = shard.table.Find(hash, keys[i]);
     const bool there = object != nullptr && !object->writing;
     codes[i] = there ? Code::kOk : Code::kNotFound;
+    if (burying_.load(std::memory_order_relaxed)) {
+      Bury(shard, hash, there ? object->generation : next_generation_.load() - 1);
+    }
     if (!there) continue;
-    if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation);
     RemoveObject(shard, object, hash, now, &effects);
     ++removed;
   }
@@ -31,6 +33,9 @@ uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, Time
   Effects effects;
   uint64_t removed = 0;
   std::vector<std::pair<uint64_t, Object*>> found;
+  // Which keys of this prefix a node that is away holds nobody knows.
+  const bool begins = cursor->shard == 0 && cursor->from_hash == 0;
+  if (begins && burying_.load() && !recovering()) RefuseLate();
   if (cursor->shard < kShards) {
     Shard& shard = shards_[cursor->shard];
     MutexLock lock(shard.mutex);

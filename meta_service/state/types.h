@@ -39,6 +39,20 @@ enum class NodeHealth : uint8_t {
 inline constexpr int kNodeHealths = 6;
 const char* NodeHealthName(NodeHealth health);
 
+// A node as the members file tells of it, from start to start of the meta service.
+struct MemberRow {
+  enum class Kind : uint8_t {
+    kHere = 0,     // is in the pool; while recovering also: was, and may come back
+    kMissing = 1,  // was, and had not come back when the recovery was over
+    kGone = 2,     // this incarnation is over: it was declared dead, or stayed away for a whole term
+  };
+  Kind kind = Kind::kHere;
+  std::string name;
+  uint64_t incarnation = 0;  // 0: not known
+  bool draining = false;
+  friend bool operator==(const MemberRow&, const MemberRow&) = default;
+};
+
 struct StateOptions {
   uint32_t evict_high = 90;  // percent of a segment
   uint32_t evict_low = 80;
@@ -62,9 +76,12 @@ struct StateOptions {
   uint64_t seed = 1;  // of the placement's dice
   Duration recovery{
       0};  // how long a start waits for nodes that know of objects; 0: it knows to be the first
-  bool members_known =
-      false;  // `members` are all the nodes that there were: no need to wait for others
-  std::vector<std::string> members;  // names
+  // `members` has all the nodes that there were: no need to wait for others.
+  bool members_known = false;
+  std::vector<MemberRow> members;
+  // What is removed while a node may still come back with it is remembered, up to so many keys; after that what such a
+  // node holds is not taken any more.
+  uint32_t max_buried = 1u << 18;
 };
 
 // ---- batches
@@ -201,7 +218,8 @@ struct CatalogEntry {
   uint64_t size = 0;
   uint64_t checksum = 0;
   std::string key;
-  ExtentView first;  // extents: the first, and the others if any
+  uint8_t asked = 0;  // replicas that the object should have
+  ExtentView first;   // extents: the first, and the others if any
   std::vector<ExtentView> others;
 };
 

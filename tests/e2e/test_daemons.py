@@ -107,6 +107,7 @@ def test_second_meta_on_the_port_says_so_and_ends_with_1(cluster):
     assert done.returncode == 1
     assert cluster.meta.url.removeprefix("tcp://") in last_line(done.stderr)
     assert "in use" in last_line(done.stderr)
+    assert "ock.mmc.meta_service_url" in last_line(done.stderr)
     assert cluster.meta.alive()
 
 
@@ -122,6 +123,7 @@ def test_second_local_on_the_port_says_so_and_ends_with_1(cluster):
         second.cleanup()
     assert f"127.0.0.1:{first.port}" in second.stderr()
     assert "in use" in second.stderr()
+    assert "ock.mmc.local_service.hcom_url" in second.stderr()
     assert cluster.states() == {"node-0": "serving"}
 
 

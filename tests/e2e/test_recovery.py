@@ -90,6 +90,38 @@ def test_a_killed_node_that_starts_again_has_its_objects(cluster):
     put_works_again(cluster)
 
 
+def under_replicated(cluster):
+    return cluster.cli_json("status")["under_replicated"]
+
+
+def test_what_a_dead_node_held_is_copied_after_a_restart_too(cluster):
+    cluster.start(nodes=3, meta_settings=TIMES)
+    put_all(cluster, replicas=2)
+    eventually(lambda: cluster.cli_json("status")["waiting_to_free_bytes"] == 0, "the catalogs to follow")
+    cluster.locals[0].kill()
+    cluster.meta.kill()
+    cluster.meta.start()
+    wait_recovered(cluster)
+    eventually(lambda: under_replicated(cluster) == 0, "every object to have two replicas again", 60)
+    for _, _, owners in facts(cluster).values():
+        assert len(set(owners) - {"node-0"}) == 2
+    check_all(cluster)
+
+
+def test_a_drain_goes_on_after_a_restart_of_the_meta_service(cluster, tmp_path):
+    settings = {**TIMES, "ock.mmc.meta.state_path": str(tmp_path)}
+    cluster.start(nodes=2, meta_settings=settings)
+    put_all(cluster)
+    assert cluster.cli("drain", f"node-0{cluster.tag}", "--wait").returncode == 0
+    cluster.meta.kill()
+    cluster.meta.start()
+    wait_recovered(cluster)
+    assert cluster.states() == {"node-0": "drained", "node-1": "serving"}
+    put_works_again(cluster)
+    assert cluster.states()["node-0"] == "drained"
+    check_all(cluster)
+
+
 @pytest.mark.parametrize("first", ["node", "meta"])
 def test_both_killed(cluster, first):
     cluster.start(nodes=2, meta_settings=TIMES)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <random>
 
@@ -36,6 +37,7 @@ struct Object {
   uint32_t segment = 1;
   uint64_t size = 0;
   uint64_t checksum = 0;
+  uint8_t replicas = 0;
   std::vector<CatalogExtent> extents;
 
   CatalogRecordView View() const {
@@ -44,6 +46,7 @@ struct Object {
             .segment = segment,
             .size = size,
             .checksum = checksum,
+            .replicas = replicas,
             .extents = extents};
   }
 };
@@ -62,12 +65,14 @@ Object MakeObject(uint64_t generation) {
   }
   object.size = pieces * kUnit - random() % kUnit;
   object.checksum = random();
+  object.replicas = static_cast<uint8_t>(random() % 9);
   return object;
 }
 
 void ExpectSame(const CatalogImage::Record& record, const Object& object) {
   EXPECT_EQ(record.key, object.key);
   EXPECT_EQ(record.generation, object.generation);
+  EXPECT_EQ(record.replicas, object.replicas);
   EXPECT_EQ(record.segment, object.segment);
   EXPECT_EQ(record.size, object.size);
   EXPECT_EQ(record.checksum, object.checksum);
@@ -462,6 +467,36 @@ TEST(CatalogReaderTest, ForeignFilesAreNamed) {
   Sample sample = MakeSample();
   sample.bytes[offsetof(CatalogHeader, version)] = std::byte{1};
   EXPECT_EQ(CatalogReader::Parse(sample.bytes).code(), Code::kBadVersion);
+}
+
+TEST(CatalogReaderTest, AFileOfTheVersionBeforeGoesOnAsOneOfThisVersion) {
+  TempDir dir;
+  const std::string path = dir.File("a.catalog");
+  Object object = MakeObject(5);
+  object.replicas = 0;  // these bytes were part of the key's length
+  {
+    auto catalog = Catalog::Create(path, SomeIdentity());
+    ASSERT_TRUE(catalog.ok());
+    ASSERT_TRUE((*catalog)->Add(object.View()).ok());
+  }
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(offsetof(CatalogHeader, version));
+  file.write("\2\0\0\0", 4);
+  file.close();
+  auto held = Catalog::Hold(path);
+  ASSERT_TRUE(held.ok());
+  const auto image = (*held)->Read();
+  ASSERT_TRUE(image.ok()) << image.status().ToString();
+  ASSERT_EQ(image->records.size(), 1u);
+  ExpectSame(image->records[0], object);
+  ASSERT_TRUE((*held)->Resume(*image).ok());
+  object = MakeObject(6);
+  object.replicas = 3;
+  ASSERT_TRUE((*held)->Add(object.View()).ok());
+  std::ifstream again(path, std::ios::binary);
+  again.seekg(offsetof(CatalogHeader, version));
+  EXPECT_EQ(again.get(), 3) << "a program of before must not take it up";
+  EXPECT_EQ((*held)->Read()->records.size(), 2u);
 }
 
 TEST(CatalogReaderTest, BytesThatTwoRecordsClaimBelongToNeither) {

@@ -27,6 +27,7 @@ struct Held {
   uint64_t size = 0;
   uint64_t checksum = 0;
   std::vector<uint64_t> offsets, lengths;
+  uint32_t replicas = 0;
 
   friend bool operator==(const Held&, const Held&) = default;
 };
@@ -78,7 +79,8 @@ struct Owner {
   Result<ReportProgress> Report(MetaState& state, TimePoint now, const std::vector<Held>& records, bool last) {
     std::vector<ReportedRecord> views;
     for (const Held& held : records) {
-      views.push_back({held.key, held.segment, held.generation, held.size, held.checksum, held.offsets, held.lengths});
+      views.push_back({held.key, held.segment, held.generation, held.size, held.checksum, held.replicas, held.offsets,
+                       held.lengths});
     }
     return state.TakeReport(id, incarnation, views, last, now);
   }
@@ -118,7 +120,7 @@ struct Owner {
       ++forgotten;
       return;
     }
-    Held held{entry.key, entry.segment, entry.generation, entry.size, entry.checksum, {}, {}};
+    Held held{entry.key, entry.segment, entry.generation, entry.size, entry.checksum, {}, {}, entry.asked};
     held.offsets.push_back(entry.first.offset);
     held.lengths.push_back(entry.first.length);
     for (const ExtentView& extent : entry.others) {

@@ -3,6 +3,7 @@
 #include <random>
 #include <thread>
 
+#include "meta_service/mover/mover.h"
 #include "tests/unit/meta_recovery_fixture.h"
 
 namespace mmc::meta {
@@ -156,6 +157,166 @@ TEST_F(MetaRecoveryLive, MoreRecordsThanSpaceAreRefused) {
   const std::vector<Held> many(60'000, One("k", 5, 0, 100));
   ASSERT_TRUE(a.Report(state_, now(), many, false).ok());
   EXPECT_EQ(a.Report(state_, now(), many, false).code(), Code::kTooLarge);
+}
+
+// ---- nodes that come late ----------------------------------------------------------------------------------------
+
+TEST_F(MetaRecoveryLive, WhatWasRemovedDoesNotComeBackWithALateNode) {
+  Owner here = Node("here"), late = Node("late");
+  here.Hold(One("both", 6, 0, 100));
+  Return(here);
+  late.Hold(One("both", 6, 0, 100));   // has a replica on the other node too
+  late.Hold(One("there", 5, 1, 100));  // only here
+  late.Hold(One("again", 4, 2, 100));
+  late.Hold(One("kept", 3, 3, 100));
+  EndRecovery();
+  EXPECT_EQ(Remove("both"), Code::kOk);
+  EXPECT_EQ(Remove("there"), Code::kNotFound);  // as far as anybody knows
+  ASSERT_EQ(Put("again", 100), Code::kOk);
+  EXPECT_EQ(Remove("again"), Code::kOk);
+  state_.Recover(now());  // time goes by: what was removed is still known
+  EXPECT_EQ(Return(late).adopted, 1u);
+  for (const char* key : {"both", "there", "again"}) EXPECT_EQ(Lookup(key).code, Code::kNotFound) << key;
+  EXPECT_EQ(Lookup("kept").generation, 3u);
+  EXPECT_EQ(late.catalog.size(), 1u);
+  EXPECT_EQ(Conflicts(ConflictKind::kRemoved), 3u);
+}
+
+TEST_F(MetaRecoveryLive, AfterARemovalByPrefixALateNodeBringsNothing) {
+  Owner here = Node("here"), late = Node("late");
+  here.Hold(One("both", 6, 0, 100));
+  Return(here);
+  late.Hold(One("both", 6, 0, 100));
+  late.Hold(One("p/1", 5, 1, 100));
+  EndRecovery();
+  WalkCursor cursor;
+  while (!cursor.done) state_.RemoveStep("p/", &cursor, now());
+  EXPECT_EQ(Return(late).adopted, 1u);
+  EXPECT_EQ(Lookup("both").replicas, 2u);  // is there anyway: a second replica of it is as good as the first
+  EXPECT_EQ(Lookup("p/1").code, Code::kNotFound);
+}
+
+class MetaRecoveryBound : public RecoveryFixture {
+ protected:
+  static StateOptions Bounded() {
+    StateOptions options = Options();
+    options.members_known = true;
+    options.members = {{.name = "here", .incarnation = 1}, {.name = "late", .incarnation = 1, .draining = true}};
+    options.max_buried = 100;
+    options.id_base = 1000;
+    return options;
+  }
+  MetaRecoveryBound() : RecoveryFixture(Bounded()) {}
+};
+
+TEST_F(MetaRecoveryBound, MoreRemovalsThanAreRememberedCostALateNodeItsObjects) {
+  Owner here = Node("here"), late = Node("late");
+  Return(here);
+  late.Hold(One("kept", 5, 0, 100));
+  EndRecovery();
+  for (int i = 0; i < 101; ++i) Remove("k" + std::to_string(i));
+  state_.Recover(now());
+  EXPECT_EQ(Return(late).adopted, 0u);
+  EXPECT_EQ(Lookup("kept").code, Code::kNotFound);
+  EXPECT_TRUE(late.catalog.empty());
+  // The pool goes on.
+  EXPECT_EQ(Put("kept", 100), Code::kOk);
+}
+
+TEST_F(MetaRecoveryBound, WhenAllAreBackRemovalsAreNotRememberedAnyMore) {
+  Owner here = Node("here"), late = Node("late");
+  Return(here);
+  EndRecovery();
+  late.Hold(One("kept", 5, 0, 100));
+  EXPECT_EQ(Return(late).adopted, 1u);
+  state_.Recover(now());
+  for (int i = 0; i < 200; ++i) Remove("k" + std::to_string(i));
+  // Were they, a node that was not there before would be refused now.
+  Owner fresh = Node("fresh");
+  fresh.Hold(One("new", 6, 0, 100));
+  EXPECT_EQ(Return(fresh).adopted, 1u);
+}
+
+TEST_F(MetaRecoveryBound, MembersSayWhoIsHereWhoIsMissingAndWhatIsOver) {
+  using Kind = MemberRow::Kind;
+  Owner here = Node("here"), other = Node("other");
+  Return(here);
+  Return(other);
+  EXPECT_EQ(state_.Members(), (std::vector<MemberRow>{{Kind::kHere, "here", 1, false},
+                                                      {Kind::kHere, "late", 1, true},
+                                                      {Kind::kHere, "other", 1, false}}));
+  EndRecovery();
+  clock_.Advance(20s);
+  ASSERT_TRUE(state_.NodeHeartbeat(here.id, 1, now()).ok());
+  clock_.Advance(20s);
+  state_.CheckNodes(now());
+  EXPECT_EQ(state_.Members(), (std::vector<MemberRow>{{Kind::kHere, "here", 1, false},
+                                                      {Kind::kMissing, "late", 1, true},
+                                                      {Kind::kGone, "other", 1, false}}));
+}
+
+TEST(MetaRecoveryOver, AnIncarnationThatWasOverBeforeIsRefused) {
+  ManualClock clock;
+  StateOptions options;
+  options.recovery = 3s;
+  options.members_known = true;
+  options.members = {{.kind = MemberRow::Kind::kGone, .name = "a", .incarnation = 1}};
+  MetaState state(options);
+  state.BeginRecovery(clock.Now());
+  EXPECT_TRUE(state.Recover(clock.Now())) << "nobody waits for it";
+  JoinSpec spec{.name = "a", .incarnation = 1, .segments = {{1, 1, Medium::kDram, 2_MiB, -1}}, .keeps_memory = true};
+  EXPECT_EQ(state.Join(spec, clock.Now()).code(), Code::kStaleNode);
+  EXPECT_EQ(state.Members(), options.members) << "nor does the next start take it";
+  spec.incarnation = 2;
+  EXPECT_TRUE(state.Join(spec, clock.Now()).ok());
+  EXPECT_EQ(state.Members().front().incarnation, 2u);
+}
+
+TEST(MetaRecoveryDrain, GoesOnForTheIncarnationThatWasDrained) {
+  for (const uint64_t incarnation : {1u, 2u}) {
+    ManualClock clock;
+    StateOptions options;
+    options.recovery = 3s;
+    options.members_known = true;
+    options.members = {{.name = "a", .incarnation = 1, .draining = true}};
+    MetaState state(options);
+    state.BeginRecovery(clock.Now());
+    Owner a{.name = "a", .segments = {{1, 1, Medium::kDram, 2_MiB, -1}}, .incarnation = incarnation};
+    a.Join(state, clock.Now(), true);
+    a.ReportAll(state, clock.Now());
+    uint64_t version = 0;
+    EXPECT_EQ(state.Directory(clock.Now(), &version).front().draining, incarnation == 1);
+  }
+}
+
+// ---- replicas that are missing -----------------------------------------------------------------------------------
+
+TEST_F(MetaRecoveryLive, HowManyReplicasAnObjectShouldHaveIsKnownAgain) {
+  Owner a = Node("a"), b = Node("b");
+  Held two = One("two", 5, 0, 100), thin = One("thin", 6, 1, 100);
+  two.replicas = thin.replicas = 2;
+  a.Hold(two);
+  a.Hold(thin);
+  a.Hold(One("old", 7, 2, 100));  // of a catalog that does not say
+  b.Hold(two);
+  Mover mover(state_, {});
+  Return(a);
+  mover.Tick(now());
+  EXPECT_EQ(mover.figures().under_replicated, 2u);
+  EXPECT_EQ(mover.figures().in_flight, 0u) << "the other replica may just not be reported yet";
+  Return(b);
+  EXPECT_EQ(mover.figures().under_replicated, 1u);
+  EndRecovery();
+  mover.Tick(now());
+  EXPECT_EQ(mover.figures().in_flight, 1u);
+  google::protobuf::RepeatedPtrField<proto::CopyCommand> copies;
+  ASSERT_TRUE(mover.Collect(b.id, &copies));
+  EXPECT_EQ(copies.Get(0).key(), "thin");
+  mover.Finish(b.id, copies.Get(0).id(), Code::kOk, now());
+  EXPECT_EQ(mover.figures().under_replicated, 0u);
+  b.Sync(state_, now());
+  ASSERT_TRUE(b.Holds(6));
+  EXPECT_EQ(b.catalog.at({1, 6}).replicas, 2u);
 }
 
 // ---- many threads ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <string>
@@ -250,18 +251,35 @@ TEST(MetaMembersFile, KeepsNamesOfAnyBytes) {
   const test::TempDir dir;
   const std::string path = dir.File("members");
   EXPECT_FALSE(MembersFile::Load(path)->has_value());
-  const MembersFile written{77, {"plain-1", "with space\n%41", std::string("\0\xFF", 2)}};
+  using Kind = MemberRow::Kind;
+  const MembersFile written{77,
+                            {{Kind::kHere, "plain-1", 5, false},
+                             {Kind::kHere, "with space\n%41", 0, true},
+                             {Kind::kMissing, std::string("\0\xFF", 2), ~uint64_t{0}, false},
+                             {Kind::kGone, "x", 1, false}}};
   ASSERT_TRUE(written.Store(path).ok());
   const auto read = MembersFile::Load(path);
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   EXPECT_EQ((*read)->term, 77u);
-  EXPECT_EQ((*read)->names, written.names);
+  EXPECT_EQ((*read)->rows, written.rows);
+}
+
+TEST(MetaMembersFile, AFileOfTheVersionBeforeIsRead) {
+  const test::TempDir dir;
+  const std::string path = dir.File("members");
+  std::ofstream(path) << "mmc-members 1\nterm 5\nnode a%2F1\nend 1\n";
+  const auto read = MembersFile::Load(path);
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_EQ((*read)->term, 5u);
+  EXPECT_EQ((*read)->rows, (std::vector<MemberRow>{{.name = "a/1"}}));
 }
 
 TEST(MetaMembersFile, WhatIsNotWholeIsRefused) {
   const test::TempDir dir;
   const std::string path = dir.File("members");
-  for (const char* text : {"", "mmc-members 2\nend 0\n", "mmc-members 1\nterm 5\nnode a\n",
+  for (const char* text : {"", "mmc-members 3\nend 0\n", "mmc-members 2\nnode a\nend 1\n",
+                           "mmc-members 2\nnode a x\nend 1\n", "mmc-members 2\nlost a 1\nend 1\n",
+                           "mmc-members 1\ngone a 1\nend 1\n", "mmc-members 1\nterm 5\nnode a\n",
                            "mmc-members 1\nnode a\nend 2\n",
                            "mmc-members 1\nterm x\nend 0\n", "mmc-members 1\nnode a%4\nend 1\n",
                            "mmc-members 1\nnode a%zz\nend 1\n", "mmc-members 1\nwhat 1\nend 0\n"}) {
@@ -299,6 +317,66 @@ TEST_F(Service, WithAMembersFileItWaitsNoLongerThanForThem) {
   proto::CatalogReportReply taken;
   ASSERT_TRUE(Call(proto::kCatalogReport, Report(node, true), &taken).ok());
   EXPECT_FALSE(service_->recovering());
+}
+
+TEST_F(Service, AMemberIsInTheFileBeforeItKnowsThatItIsOne) {
+  const test::TempDir dir;
+  MetaOptions options;
+  options.recovery = 3s;
+  options.state_path = dir.path();
+  StartService(options);  // its clock stands: no job runs
+  Join("a", true);
+  auto file = MembersFile::Load(dir.File("members"));
+  ASSERT_TRUE(file.ok() && file->has_value());
+  EXPECT_EQ((*file)->term, service_->term());
+  EXPECT_EQ((*file)->rows, (std::vector<MemberRow>{{.name = "a", .incarnation = kIncarnation}}));
+  proto::DrainRequest drain;
+  drain.set_node("a");
+  proto::Empty none;
+  ASSERT_TRUE(Call(proto::kDrain, drain, &none).ok());
+  file = MembersFile::Load(dir.File("members"));
+  ASSERT_TRUE(file.ok() && file->has_value());
+  EXPECT_TRUE((*file)->rows.front().draining);
+}
+
+TEST_F(Service, AListThatCannotBeWrittenDoesNotStay) {
+  const test::TempDir dir;
+  MetaOptions options;
+  options.recovery = 3s;
+  options.state_path = dir.path();
+  StartService(options);
+  Join("a", true);
+  std::filesystem::create_directory(dir.File("members.new"));  // in the way of the next one
+  Join("b", true);
+  EXPECT_FALSE(MembersFile::Load(dir.File("members"))->has_value()) << "b would not be waited for";
+  std::filesystem::remove(dir.File("members.new"));
+  clock_.Advance(1s);
+  service_->RunBackgroundNow();
+  EXPECT_EQ((*MembersFile::Load(dir.File("members")))->rows.size(), 2u);
+}
+
+TEST_F(Service, ANodeThatStaysAwayForAWholeTermDoesNotComeBackWithItsObjects) {
+  const test::TempDir dir;
+  ASSERT_TRUE((MembersFile{5, {{.name = "a", .incarnation = kIncarnation}, {.name = "b", .incarnation = 1}}})
+                  .Store(dir.File("members"))
+                  .ok());
+  MetaOptions options;
+  options.recovery = 3s;
+  options.state_path = dir.path();
+  StartService(options);
+  const uint32_t other = Join("b", true).node();
+  proto::CatalogReportReply taken;
+  ASSERT_TRUE(Call(proto::kCatalogReport, Report(other, true), &taken).ok());
+  EndRecovery(3s);
+  service_->RunBackgroundNow();
+  StopService();
+  StartService(options);
+  proto::JoinRequest late;
+  late.set_name("a");
+  late.set_incarnation(kIncarnation);
+  late.set_keeps_memory(true);
+  proto::JoinReply joined;
+  EXPECT_EQ(Call(proto::kJoin, late, &joined).code(), Code::kStaleNode);
 }
 
 TEST_F(Service, ATermIsAboveTheOneOfTheFileWhateverTheClockSays) {

@@ -241,7 +241,7 @@ TEST(MetaRecoveryMembers, AllMembersBackEndItEarly) {
   StateOptions options;
   options.recovery = 3s;
   options.members_known = true;
-  options.members = {"a", "b"};
+  options.members = {{.name = "a", .incarnation = 1}, {.name = "b", .incarnation = 7}};
   MetaState state(options);
   state.BeginRecovery(clock.Now());
   Owner a{.name = "a", .segments = {{1, 1, Medium::kDram, 2_MiB, -1}}};
@@ -249,7 +249,7 @@ TEST(MetaRecoveryMembers, AllMembersBackEndItEarly) {
   a.Join(state, clock.Now(), true);
   a.ReportAll(state, clock.Now());
   EXPECT_TRUE(state.recovering());
-  EXPECT_EQ(state.Members(), (std::vector<std::string>{"a", "b"}));  // b is still a member
+  EXPECT_EQ(state.Members(), options.members);  // b is still a member
   b.Join(state, clock.Now(), false);                                  // it has lost its memory: nothing to wait for
   EXPECT_TRUE(state.Recover(clock.Now()));
   EXPECT_FALSE(state.recovering());
