@@ -6,7 +6,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -184,7 +183,6 @@ class Cluster {
   void StopMeta() { meta_->Stop(In(std::chrono::seconds(2))); }
   // Another meta service at the same address.
   void RestartMeta() {
-    AwaitMembersFile();
     StopMeta();
     meta_.reset();
     options_.meta.recovery = options_.restart_recovery;
@@ -192,23 +190,6 @@ class Cluster {
   }
 
  private:
-  // The list of nodes that a next meta service waits for is written in the background.
-  void AwaitMembersFile() {
-    const auto complete = [this] {
-      const std::string path = directory_.path() + "/members";
-      std::ifstream in(path);
-      const std::string text{std::istreambuf_iterator<char>(in), {}};
-      for (const auto& node : nodes_) {
-        if (text.find("node " + node->name() + "\n") == std::string::npos) return false;
-      }
-      return true;
-    };
-    const TimePoint deadline = In(std::chrono::seconds(60));
-    while (options_.restart_recovery.count() > 0 && !complete()) {
-      ASSERT_LT(Clock::Real().Now(), deadline) << "no complete list of members";
-      std::this_thread::yield();
-    }
-  }
   void StartMeta(const std::string& url) {
     meta::MetaOptions options = options_.meta;
     options.url = url;
