@@ -273,13 +273,14 @@ Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
     extents[static_cast<size_t>(i)] = {.offset = record.extent_offset(i),
                                        .length = record.extent_length(i)};
   }
+  const auto replicas = static_cast<uint8_t>(std::min<uint32_t>(record.replicas(), UINT8_MAX));
   const Status status = storage->catalog().Add({.key = record.key(),
-                                      .generation = record.generation(),
-                                      .segment = record.segment(),
-                                      .size = record.size(),
-                                      .checksum = record.checksum(),
-                                      .replicas = static_cast<uint8_t>(std::min<uint32_t>(record.replicas(), UINT8_MAX)),
-                                      .extents = extents});
+                                                .generation = record.generation(),
+                                                .segment = record.segment(),
+                                                .size = record.size(),
+                                                .checksum = record.checksum(),
+                                                .replicas = replicas,
+                                                .extents = extents});
   storage->catalog().SetApplied(record.seq());
   return status;
 }

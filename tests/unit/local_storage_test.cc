@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 
 #include "common/base/bytes.h"
 #include "local_service/catalog_reader.h"
@@ -245,6 +246,22 @@ TEST_F(StorageTest, ClientsOfMemoryThatIsNotUsedAgainAreNotWaitedFor) {
   const auto storage = Open();
   EXPECT_EQ(storage->presence()->earlier(), 0u);
   close(client);
+}
+
+TEST_F(StorageTest, ACatalogOfTheVersionBeforeGoesOnAsOneOfThisVersion) {
+  Fill();
+  std::fstream file(Path("catalog"), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(offsetof(CatalogHeader, version));
+  file.put(2);
+  file.close();
+  const auto storage = Open();
+  ASSERT_NE(storage, nullptr);
+  EXPECT_TRUE(storage->warm());
+  EXPECT_EQ(storage->catalog().objects(), 1u);
+  std::ifstream again(Path("catalog"), std::ios::binary);
+  again.seekg(offsetof(CatalogHeader, version));
+  EXPECT_EQ(again.get(), static_cast<int>(kCatalogVersion)) << "a program of before must not take it up";
+  storage->Remove();
 }
 
 }  // namespace
