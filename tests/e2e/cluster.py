@@ -160,6 +160,17 @@ class Local(Daemon):
         })
 
 
+MEMORY_PREFIX = "mmc-e2e-"
+
+
+def sweep_memory():
+    """What a test run that was killed could not clean up."""
+    for path in Path("/dev/shm").glob(MEMORY_PREFIX + "*-*"):
+        pid = path.name.removeprefix(MEMORY_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and path.stat().st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 class Cluster:
     """One meta service and its nodes. A node's name is unique on its host, so the real ones carry a tag; what the tests
     see (states, JSON, metrics) shows them without it."""
@@ -168,7 +179,8 @@ class Cluster:
         # Short: the path of a unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="mmc-e2e-"))
         # Nodes that are killed leave their memory behind: it goes with the cluster.
-        self.memory = Path(tempfile.mkdtemp(prefix="mmc-e2e-", dir="/dev/shm"))
+        sweep_memory()
+        self.memory = Path(tempfile.mkdtemp(prefix=f"{MEMORY_PREFIX}{os.getpid()}-", dir="/dev/shm"))
         self.tag = "." + self.folder.name.removeprefix("mmc-e2e-")
         self.meta = None
         self.locals = []

@@ -1,9 +1,13 @@
 """Nodes that die, stop, leave and come back, while clients read and write."""
 import json
+import os
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
-from cluster import SHORT_TIMES, eventually
+from cluster import MEMORY_PREFIX, SHORT_TIMES, eventually, sweep_memory
 
 KEYS = 64
 VALUE_BYTES = 100_000
@@ -26,6 +30,23 @@ def check_all(cluster, keys=KEYS):
 def nodes_of(cluster, key):
     (found,) = cluster.cli_json("stat", key)["keys"]
     return sorted(replica["node"] for replica in found["replicas"])
+
+
+def test_memory_that_a_killed_run_left_is_swept():
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    left = Path(f"/dev/shm/{MEMORY_PREFIX}{ended.pid}-left")
+    kept = Path(f"/dev/shm/{MEMORY_PREFIX}{os.getpid()}-kept")
+    try:
+        for path in (left, kept):
+            path.mkdir()
+            (path / "some.segment").write_bytes(b"x")
+        sweep_memory()
+        assert not left.exists()
+        assert kept.exists()
+    finally:
+        shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def test_replicas_lie_on_distinct_nodes(cluster):

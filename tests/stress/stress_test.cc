@@ -120,7 +120,7 @@ class StressTest : public ::testing::Test {
     options.dram_bytes = 8 << 20;
     options.data_url = "tcp://127.0.0.1:0";
     options.data_url_set = true;
-    options.shm_directory = folder_ + "/" + name;
+    options.shm_directory = options.catalog_directory = folder_ + "/" + name;
     std::filesystem::create_directory(options.shm_directory);
     rpc::ChannelOptions channel;
     channel.url = url_;
