@@ -1,5 +1,5 @@
-// The measuring half of perf/compare: `compare_driver RUN [--flag value]...` prints its figures as
-// one JSON object.
+// The measuring half of perf/compare and perf/recovery_bench: `compare_driver RUN [--flag value]...`
+// prints its figures as one JSON object.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -49,6 +49,8 @@ Status Run(std::string_view what, const Flags& flags, Series* out) {
   if (what == "sizes") return RunSizes(flags, out);
   if (what == "round-trips") return RunRoundTrips(flags, out);
   if (what == "meta") return RunMetaService(flags, out);
+  if (what == "objects") return RunObjects(flags, out);
+  if (what == "restarts") return RunRestarts(flags, out);
   if (what == "echo-server") return RunEchoServer();
   return Status(Code::kInvalidArgument, "unknown run '" + std::string(what) + "'");
 }
@@ -61,7 +63,7 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(
         stderr,
-        "usage: compare_driver copies|sizes|round-trips|meta|echo-server [--flag value]...\n");
+        "usage: compare_driver copies|sizes|round-trips|meta|objects|restarts|echo-server [--flag value]...\n");
     return 2;
   }
   const mmc::Result<Flags> flags = Flags::Parse(argc, argv, 2);

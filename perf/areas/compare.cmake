@@ -4,6 +4,8 @@ mmc_program(compare_driver
     compare_driver.cc
     driver/copies.cc
     driver/meta_rates.cc
+    driver/objects.cc
+    driver/restarts.cc
     driver/round_trips.cc
     driver/sizes.cc
   DEPS mmc_client mmc_cli_lib mmc_rpc mmc_proto mmc_fabric)

@@ -48,6 +48,8 @@ Status RunSizes(const Flags& flags, Series* out);       // 4 KiB .. 8 MiB, again
 Status RunRoundTrips(const Flags& flags, Series* out);  // one small call, against a bare Asio echo
 Status RunMetaService(const Flags& flags,
                       Series* out);  // batched lookups and puts at the meta service
+Status RunObjects(const Flags& flags, Series* out);   // many objects at the meta service alone
+Status RunRestarts(const Flags& flags, Series* out);  // a client while services are killed
 Status RunEchoServer();              // prints its port, serves until stdin ends
 
 }  // namespace mmc::perf
