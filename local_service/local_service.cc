@@ -76,6 +76,7 @@ struct LocalService::Impl final : NodeBody {
   Status Apply(const proto::CatalogRecord& record) override;
   void Fence(uint64_t session, std::function<void()> done) override;
   void FenceAll(uint64_t first_session, std::function<void()> done) override;
+  void RefuseBelow(uint64_t session) override { endpoints.RefuseBelow(session); }
   void TellWork(proto::CatalogSyncRequest* request) override { work.Tell(request); }
   void TakeWork(const proto::CatalogSyncRequest& told, const proto::CatalogSyncReply& reply) override {
     work.Take(told, reply, ServiceFilePath(options.catalog_directory, name, "catalog"));

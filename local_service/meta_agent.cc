@@ -446,6 +446,7 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
     if (request.fenced_all()) core_->announced = std::max(core_->announced, fenced_all);
     core_->changed.NotifyAll();
   }
+  if (reply.oldest_session() != 0) body_.RefuseBelow(reply.oldest_session());
   if (!ApplyAll(member, reply)) {
     Lose(member.serial, "catalog records are missing", true);
     return Status::Ok();

@@ -54,6 +54,8 @@ class NodeBody {
   // The same for all connections there are; new ones of sessions below `first_session` are refused
   // from now on.
   virtual void FenceAll(uint64_t first_session, std::function<void()> done) = 0;
+  // No session below this one is open any more. Must not wait.
+  virtual void RefuseBelow(uint64_t) {}
   // Adds a batch of the catalog's records to `request`. `cursor` is 0 for the first batch, then
   // what was returned; 0 is returned when there are no more.
   virtual uint64_t Report(uint64_t cursor, proto::CatalogReportRequest* request) = 0;

@@ -39,6 +39,21 @@ Status StatusOf(uint32_t wire) {
   return code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code)));
 }
 
+// A removal whose answer was lost is asked for again: a second one changes nothing but the counts.
+template <typename M>
+Status CallAgain(client::Session& session, const M& method, const typename M::Request& request,
+                 typename M::Reply* reply, TimePoint deadline, bool* again) {
+  client::Backoff backoff;
+  while (true) {
+    Status status =
+        session.Call(method, request, reply, deadline, client::OnLostAnswer::kReport);
+    const bool lost = status.recovery() == Recovery::kAskOutcome;
+    if (!lost || !session.Pause(backoff.Next(), deadline)) return status;
+    *again = true;
+    reply->Clear();
+  }
+}
+
 const char* StateName(proto::NodeState state) {
   switch (state) {
     case proto::NODE_SERVING:
@@ -210,13 +225,18 @@ Result<std::vector<Status>> ClientImpl::Remove(std::span<const std::string_view>
     for (const uint32_t i : good) core_->cache->Drop(keys[i]);
   }
   proto::RemoveReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kRemove, request, &reply, core_->DeadlineFor({}),
-                                           client::OnLostAnswer::kReport));
+  bool again = false;
+  MMC_RETURN_IF_ERROR(
+      CallAgain(*core_->session, proto::kRemove, request, &reply, core_->DeadlineFor({}), &again));
   if (reply.status_size() != static_cast<int>(good.size())) {
     return Status(Code::kMalformed, "reply to Remove: not one status per key");
   }
-  for (size_t at = 0; at < good.size(); ++at)
-    statuses[good[at]] = StatusOf(reply.status(static_cast<int>(at)));
+  for (size_t at = 0; at < good.size(); ++at) {
+    Status& status = statuses[good[at]];
+    status = StatusOf(reply.status(static_cast<int>(at)));
+    // Gone by now: the call whose answer was lost may have done it.
+    if (again && status.code() == Code::kNotFound) status = Status::Ok();
+  }
   return statuses;
 }
 
@@ -229,16 +249,18 @@ Result<uint64_t> ClientImpl::RemoveByPrefix(std::string_view prefix) {
   proto::RemoveByPrefixRequest request;
   request.set_prefix(std::string(prefix));
   proto::RemoveManyReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kRemoveByPrefix, request, &reply,
-                                           core_->DeadlineFor({}), client::OnLostAnswer::kReport));
+  bool again = false;
+  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveByPrefix, request, &reply,
+                                core_->DeadlineFor({}), &again));
   return reply.removed();
 }
 
 Result<uint64_t> ClientImpl::RemoveAll() {
   if (core_->cache != nullptr) core_->cache->Clear();
   proto::RemoveManyReply reply;
-  MMC_RETURN_IF_ERROR(core_->session->Call(proto::kRemoveAll, proto::RemoveAllRequest(), &reply,
-                                           core_->DeadlineFor({}), client::OnLostAnswer::kReport));
+  bool again = false;
+  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveAll, proto::RemoveAllRequest(), &reply,
+                                core_->DeadlineFor({}), &again));
   return reply.removed();
 }
 

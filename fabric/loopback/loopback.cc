@@ -5,12 +5,12 @@
 #include <map>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "fabric/address.h"
 #include "fabric/copy/copy_engine.h"
+#include "fabric/fenced_sessions.h"
 #include "fabric/link_base.h"
 #include "fabric/ops.h"
 
@@ -32,7 +32,7 @@ class Hub {
   Status Connect(uint64_t session) {
     MutexLock lock(mutex_);
     if (!open_ || plan_.fail_connect) return Status(Code::kPeerUnreachable, address_.place + " does not answer");
-    if (fenced_.contains(session) || (session != 0 && session < first_session_)) {
+    if (sessions_.Refuses(session)) {
       return Status(Code::kPermission, "session " + std::to_string(session) + " is fenced");
     }
     if (connections_ >= max_connections_) {
@@ -49,7 +49,7 @@ class Hub {
   // Brackets one transfer of a link; the regions stay valid in between. Null: the far side is gone.
   const RegionTable* Enter(uint64_t session, uint64_t generation, FaultPlan* plan) {
     MutexLock lock(mutex_);
-    if (!open_ || fenced_.contains(session) || generation != generation_) return nullptr;
+    if (!open_ || sessions_.Fenced(session) || generation != generation_) return nullptr;
     ++running_[session];
     *plan = plan_;
     return regions_;
@@ -79,7 +79,7 @@ class Hub {
   }
   bool Gone(uint64_t session, uint64_t generation) {
     MutexLock lock(mutex_);
-    return !open_ || fenced_.contains(session) || generation != generation_;
+    return !open_ || sessions_.Fenced(session) || generation != generation_;
   }
 
   void SetPlan(FaultPlan plan) {
@@ -94,7 +94,7 @@ class Hub {
       if (session == 0) {
         ++generation_;
       } else {
-        fenced_.insert(session);
+        sessions_.Add(session);
       }
       fences_.push_back({session, std::move(done)});
       finished = TakeFinishedFences();
@@ -104,7 +104,7 @@ class Hub {
 
   void RefuseBelow(uint64_t session) {
     MutexLock lock(mutex_);
-    first_session_ = std::max(first_session_, session);
+    sessions_.RefuseBelow(session);
   }
 
   void Shut() {
@@ -139,8 +139,7 @@ class Hub {
   uint64_t connections_ MMC_GUARDED_BY(mutex_) = 0;
   FaultPlan plan_ MMC_GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, uint64_t> running_ MMC_GUARDED_BY(mutex_);
-  std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
-  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
+  FencedSessions sessions_ MMC_GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, std::function<void()>>> fences_ MMC_GUARDED_BY(mutex_);
 };
 

@@ -14,12 +14,12 @@
 #include <cstring>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "common/base/thread.h"
 #include "fabric/address.h"
+#include "fabric/fenced_sessions.h"
 #include "fabric/shm/published.h"
 #include "fabric/shm/shm.h"
 #include "fabric/shm/socket.h"
@@ -57,7 +57,7 @@ class ShmListener final : public Listener {
   void Fence(uint64_t session, std::function<void()> done) override;
   void RefuseBelow(uint64_t session) override {
     MutexLock lock(mutex_);
-    first_session_ = std::max(first_session_, session);
+    sessions_.RefuseBelow(session);
   }
   uint64_t connections() const override {
     MutexLock lock(mutex_);
@@ -96,8 +96,7 @@ class ShmListener final : public Listener {
   mutable Mutex mutex_;
   bool stopping_ MMC_GUARDED_BY(mutex_) = false;
   std::unordered_map<int, Client> clients_ MMC_GUARDED_BY(mutex_);
-  std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
-  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
+  FencedSessions sessions_ MMC_GUARDED_BY(mutex_);
   struct PendingFence {
     std::vector<int> sockets;  // still open
     std::function<void()> done;
@@ -288,8 +287,7 @@ Status ShmListener::Greet(Client& client, const Packet& hello) {
   uint64_t shared = 0;  // the nonce that both know
   if (const Code code = CheckProof(client, hello, &shared); code != Code::kOk) refused = code;
   if (stopping_) refused = Code::kPeerUnreachable;
-  const bool outdated = hello.session != 0 && hello.session < first_session_;
-  if (outdated || fenced_.contains(hello.session)) refused = Code::kPermission;
+  if (sessions_.Refuses(hello.session)) refused = Code::kPermission;
   if (client.refusal != Code::kOk) refused = client.refusal;
   if (refused != Code::kOk) {
     Refuse(client.socket.get(), refused);
@@ -376,7 +374,7 @@ std::vector<std::function<void()>> ShmListener::TakeFinishedFences() {
 
 void ShmListener::Fence(uint64_t session, std::function<void()> done) {
   MutexLock lock(mutex_);
-  if (session != 0) fenced_.insert(session);
+  sessions_.Add(session);
   PendingFence fence;
   fence.done = std::move(done);
   for (auto& [fd, client] : clients_) {

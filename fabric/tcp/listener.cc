@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "fabric/fenced_sessions.h"
 #include "fabric/tcp/doorman.h"
 #include "fabric/tcp/io_loop.h"
 #include "fabric/tcp/socket.h"
@@ -41,7 +41,7 @@ class TcpListener final : public Listener {
   void Fence(uint64_t session, std::function<void()> done) override;
   void RefuseBelow(uint64_t session) override {
     MutexLock lock(mutex_);
-    first_session_ = std::max(first_session_, session);
+    sessions_.RefuseBelow(session);
   }
   uint64_t connections() const override { return connections_.load(); }
   uint64_t running() const override { return running_.load(); }
@@ -49,8 +49,7 @@ class TcpListener final : public Listener {
  private:
   Code Admit(uint64_t session) {
     MutexLock lock(mutex_);
-    const bool outdated = session != 0 && session < first_session_;
-    return outdated || fenced_.contains(session) ? Code::kPermission : Code::kOk;
+    return sessions_.Refuses(session) ? Code::kPermission : Code::kOk;
   }
   void AcceptAll();
   void Admit(std::unique_ptr<TlsStream> stream);
@@ -71,8 +70,7 @@ class TcpListener final : public Listener {
   std::unique_ptr<Doorman> doorman_;  // null: no TLS
 
   Mutex mutex_;
-  std::unordered_set<uint64_t> fenced_ MMC_GUARDED_BY(mutex_);
-  uint64_t first_session_ MMC_GUARDED_BY(mutex_) = 0;  // older ones are refused
+  FencedSessions sessions_ MMC_GUARDED_BY(mutex_);
 };
 
 Status TcpListener::Start() {
@@ -135,7 +133,7 @@ void TcpListener::Admit(std::unique_ptr<TlsStream> stream) {
 void TcpListener::Fence(uint64_t session, std::function<void()> done) {
   if (session != 0) {
     MutexLock lock(mutex_);
-    fenced_.insert(session);
+    sessions_.Add(session);
   }
   struct Pending {
     std::atomic<size_t> loops;

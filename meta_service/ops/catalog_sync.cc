@@ -62,6 +62,7 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
   for (CatalogEntry& entry : batch.entries) FillRecord(entry, reply->add_records());
   for (uint64_t session : batch.fences) reply->add_fence_sessions(session);
   reply->set_term(env.term);
+  reply->set_oldest_session(env.state.OldestSession());
   co_return Status::Ok();
 }
 

@@ -81,6 +81,8 @@ class MetaState {
   Status SessionHeartbeat(uint64_t session, TimePoint now);
   // Ends it: grants are revoked (their space waits for the fences), pins released.
   Status CloseSession(uint64_t session, TimePoint now);
+  // All sessions below this one are over.
+  uint64_t OldestSession() const { return sessions_.Oldest(); }
   // Ends the sessions that were silent for too long or sit on an expired grant. Returns how many.
   size_t ExpireSessions(TimePoint now);
 

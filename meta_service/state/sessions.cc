@@ -69,6 +69,11 @@ std::vector<std::shared_ptr<Session>> Sessions::SilentSince(TimePoint before) co
   return silent;
 }
 
+uint64_t Sessions::Oldest() const {
+  MutexLock lock(mutex_);
+  return sessions_.empty() ? next_id_ : sessions_.begin()->first;
+}
+
 size_t Sessions::size() const {
   MutexLock lock(mutex_);
   return sessions_.size();

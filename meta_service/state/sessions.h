@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -71,12 +72,14 @@ class Sessions {
   Result<std::shared_ptr<Session>> Find(uint64_t id) const;
   void Erase(uint64_t id);
   std::vector<std::shared_ptr<Session>> SilentSince(TimePoint before) const;
+  // Of those that are there; the next one to come when there is none.
+  uint64_t Oldest() const;
   size_t size() const;
 
  private:
   mutable Mutex mutex_;
   uint64_t next_id_ MMC_GUARDED_BY(mutex_);
-  std::unordered_map<uint64_t, std::shared_ptr<Session>> sessions_ MMC_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::shared_ptr<Session>> sessions_ MMC_GUARDED_BY(mutex_);
 };
 
 }  // namespace mmc::meta

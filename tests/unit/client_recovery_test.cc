@@ -2,6 +2,8 @@
 // calls wait inside their deadlines, and nothing of the term before is used.
 #include <gmock/gmock.h>
 
+#include <set>
+
 #include "tests/unit/client_cluster.h"
 
 namespace mmc::test {
@@ -198,6 +200,30 @@ TEST(Recovery, ACommitWhoseAnswerWasLostIsFoundAgain) {
     EXPECT_EQ(calls->calls(proto::kPutStart.id), 1);
     EXPECT_EQ(GetOne(*client, "k").value_or(""), "value");
   }
+}
+
+TEST(Recovery, ARemovalWhoseAnswerWasLostIsMadeAgain) {
+  Cluster cluster(Pool(1));
+  std::shared_ptr<FaultyChannel> calls;
+  auto client = cluster.ConnectFaulty(cluster.Options(), &calls);
+  for (const char* key : {"a", "b", "p/1"}) ASSERT_EQ(PutOne(*client, key, "value"), Status::Ok());
+  calls->SetAfter([lost = std::set<uint16_t>()](uint16_t method, MessageLite*) mutable {
+    const bool removal = method == proto::kRemove.id || method == proto::kRemoveByPrefix.id ||
+                         method == proto::kRemoveAll.id;
+    if (!removal || !lost.insert(method).second) return Status::Ok();
+    return Status(Code::kConnectionLost, "test: the answer is lost");
+  });
+  const std::string_view keys[] = {"a"};
+  const auto removed = client->Remove(keys);
+  ASSERT_TRUE(removed.ok()) << removed.status().ToString();
+  EXPECT_EQ(removed->front(), Status::Ok());
+  EXPECT_EQ(calls->calls(proto::kRemove.id), 2);
+  // An answer that comes says what was there.
+  EXPECT_EQ(client->Remove(keys)->front().code(), Code::kNotFound);
+  EXPECT_TRUE(client->RemoveByPrefix("p/").ok());
+  EXPECT_TRUE(client->RemoveAll().ok());
+  EXPECT_EQ(calls->calls(proto::kRemoveAll.id), 2);
+  EXPECT_EQ(GetOne(*client, "b").code(), Code::kNotFound);
 }
 
 TEST(Recovery, PutsAndGetsRideThroughRestarts) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fabric/address.h"
+#include "fabric/fenced_sessions.h"
 #include "fabric/ops.h"
 #include "fabric/tcp/frame.h"
 #include "fabric/tcp/socket.h"
@@ -168,6 +169,36 @@ TEST(TcpFrame, WireOpsMustAddUp) {
   EXPECT_FALSE(tcp::CheckWireOps(head, std::vector<tcp::WireOp>{{1, 1, 0, 10}, {1, 1, 0, 21}}).ok());
   EXPECT_FALSE(tcp::CheckWireOps(head, std::vector<tcp::WireOp>{{1, 1, 0, 30}, {1, 1, 0, 0}}).ok());
   EXPECT_FALSE(tcp::CheckWireOps(head, std::vector<tcp::WireOp>{{1, 1, 0, 30}}).ok());
+}
+
+TEST(FencedSessions, RefuseWhatWasFencedAndWhatIsOlderThanTold) {
+  FencedSessions sessions;
+  sessions.Add(7);
+  sessions.Add(0);
+  EXPECT_TRUE(sessions.Refuses(7));
+  EXPECT_FALSE(sessions.Refuses(6));
+  EXPECT_FALSE(sessions.Refuses(0)) << "nobody's session";
+  sessions.RefuseBelow(7);
+  sessions.RefuseBelow(3);  // of an answer that comes late
+  EXPECT_TRUE(sessions.Refuses(6));
+  EXPECT_FALSE(sessions.Fenced(6)) << "what it has open stays open";
+  EXPECT_FALSE(sessions.Refuses(8));
+}
+
+TEST(FencedSessions, AreBoundedAndForgetNothingThatMatters) {
+  constexpr uint64_t kLast = 3 * FencedSessions::kMax;
+  FencedSessions sessions;
+  for (uint64_t id = 1; id <= kLast; ++id) {
+    sessions.Add(id);
+    ASSERT_LE(sessions.size(), FencedSessions::kMax);
+  }
+  for (uint64_t id = 1; id <= kLast; ++id) ASSERT_TRUE(sessions.Refuses(id) && sessions.Fenced(id)) << id;
+  EXPECT_FALSE(sessions.Refuses(kLast + 1));
+  // Those that are over by the meta service's word need no place.
+  sessions.RefuseBelow(kLast + 1);
+  for (uint64_t id = kLast + 1; id <= kLast + FencedSessions::kMax; ++id) sessions.Add(id);
+  EXPECT_TRUE(sessions.Refuses(kLast + FencedSessions::kMax));
+  EXPECT_FALSE(sessions.Refuses(kLast + FencedSessions::kMax + 1));
 }
 
 }  // namespace

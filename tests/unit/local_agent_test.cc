@@ -6,6 +6,8 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <algorithm>
+#include <atomic>
 #include <deque>
 #include <map>
 #include <set>
@@ -145,12 +147,7 @@ class ScriptedMeta {
     return Wait([&] { return !syncs_.empty() && syncs_.back().acked_seq() >= seq; });
   }
   bool WaitFenced(uint64_t session) {
-    return Wait([&] {
-      for (const uint64_t fenced : fenced_) {
-        if (fenced == session) return true;
-      }
-      return false;
-    });
+    return Wait([&] { return std::count(fenced_.begin(), fenced_.end(), session) > 0; });
   }
   bool WaitSyncs(size_t n) {
     return Wait([&] { return syncs_.size() >= n; });
@@ -287,6 +284,8 @@ class WritingBody final : public NodeBody {
     MutexLock lock(mutex_);
     terms_.push_back(term);
   }
+  void RefuseBelow(uint64_t session) override { refused_below = session; }
+  std::atomic<uint64_t> refused_below{0};
   void HoldFenceAll() {
     MutexLock lock(mutex_);
     hold_ = true;
@@ -557,6 +556,14 @@ TEST_F(MetaAgentTest, AFenceIsReportedWhenItIsDoneAndAskedForOnce) {
   EXPECT_EQ(body_.fence_calls(), 2);
   body_.FinishFence(8);
   EXPECT_TRUE(meta_.WaitFenced(8));
+}
+
+TEST_F(MetaAgentTest, SessionsThatAreOverNeedNotBeRemembered) {
+  proto::CatalogSyncReply reply;
+  reply.set_oldest_session(70);
+  meta_.AnswerSync(reply);
+  StartJoined();
+  EXPECT_TRUE(meta_.Wait([&] { return body_.refused_below == 70; }));
 }
 
 TEST_F(MetaAgentTest, StopSaysGoodbye) {

@@ -120,5 +120,16 @@ TEST_F(MetaSession, SessionsAndGrantsAreBounded) {
   EXPECT_EQ(rows[3].code, Code::kQueueFull);
 }
 
+TEST_F(MetaSession, TheOldestThatIsOpenIsKnown) {
+  const uint64_t before = state_.OldestSession();
+  const uint64_t first = OpenSession(), second = OpenSession();
+  EXPECT_EQ(state_.OldestSession(), std::min(before, first));
+  ASSERT_TRUE(state_.CloseSession(first, now()).ok());
+  EXPECT_LE(state_.OldestSession(), second);
+  ASSERT_TRUE(state_.CloseSession(second, now()).ok());
+  const uint64_t next = state_.OldestSession();
+  EXPECT_LE(next, OpenSession()) << "one that is to come is never below it";
+}
+
 }  // namespace
 }  // namespace mmc::meta

@@ -209,7 +209,8 @@ class Client {
   // How many of these keys, from the first on, are there: one call.
   virtual Result<uint32_t> Prefix(std::span<const std::string_view> keys) = 0;
   virtual Result<std::vector<ObjectInfo>> Stat(std::span<const std::string_view> keys) = 0;
-  // Invisible at once. kNotFound per key that is not there.
+  // Invisible at once. kNotFound per key that is not there. When an answer is lost the call is made again, until the
+  // deadline: a key that is gone by then counts as removed. The counts of the two below are those of the last call.
   virtual Result<std::vector<Status>> Remove(std::span<const std::string_view> keys) = 0;
   virtual Result<uint64_t> RemoveByPrefix(std::string_view prefix) = 0;
   virtual Result<uint64_t> RemoveAll() = 0;
