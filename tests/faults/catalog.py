@@ -5,7 +5,7 @@ from collections import namedtuple
 
 HEADER_BYTES, SLOT_BYTES, SLOT_STEP = 4096, 64, 64
 LIVE = 0x4556494C
-SLOT = struct.Struct("<4sIQIIIIQQQQ")
+SLOT = struct.Struct("<4sIQIHBxIIQQQQ")
 assert SLOT.size == SLOT_BYTES
 UNIT_BYTES = 4096  # space is given out in these
 
@@ -27,7 +27,7 @@ def read(path):
     end = HEADER_BYTES + used
     records, at = [], HEADER_BYTES
     while at + SLOT_BYTES <= min(end, len(data)):
-        magic, capacity, _, state, key_bytes, extents, segment, generation, size, _, _ = SLOT.unpack_from(data, at)
+        magic, capacity, _, state, key_bytes, _, extents, segment, generation, size, _, _ = SLOT.unpack_from(data, at)
         if magic != b"SLOT":
             at += SLOT_STEP
             continue
