@@ -1,0 +1,138 @@
+"""Goal: with TLS on, whoever listens on the wire sees nothing of what travels under it.
+Method: real daemons and the CLI in a network namespace of the test's own, all packets of its loopback recorded; the
+same with TLS off shows keys and values, so the recording would have seen them."""
+import ctypes
+import fcntl
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster, run_program
+
+MAKE_CERTS = Path(__file__).resolve().parents[2] / "scripts" / "make_certs"
+CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+ETH_P_ALL = 3
+NODE = "node-captured"
+SO_RCVBUFFORCE = 33
+SOL_PACKET, PACKET_STATISTICS = 263, 6
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+
+
+def libc_call(name, *args):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*args) != 0:
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
+@pytest.fixture(name="network")
+def network_fixture():
+    """This thread, and every process it starts, is alone with a loopback of its own."""
+    if os.geteuid() != 0:
+        libc_call("unshare", CLONE_NEWUSER)  # in which this process may do what follows
+    with open("/proc/self/ns/net", "rb") as before:
+        libc_call("unshare", CLONE_NEWNET)
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                request = struct.pack("16sh14x", b"lo", 0)
+                flags, = struct.unpack("16xh14x", fcntl.ioctl(sock, SIOCGIFFLAGS, request))
+                fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+            yield
+        finally:
+            if os.geteuid() == 0:
+                libc_call("setns", before.fileno(), CLONE_NEWNET)
+
+
+class Recording:
+    """Every packet of the loopback, from now until stop()."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
+        self.socket.bind(("lo", 0))
+        self.socket.settimeout(60)
+        self.last = b"last " + secrets.token_bytes(16)
+        self.packets = bytearray()
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self):
+        while True:
+            packet = self.socket.recv(1 << 17)
+            self.packets += packet + b"\0"
+            if self.last in packet:
+                return
+
+    def stop(self):
+        """All that was sent before."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(self.last, ("127.0.0.1", 9))
+        self.thread.join()
+        _, dropped = struct.unpack("II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        self.socket.close()
+        assert dropped == 0, f"{dropped} packets were not recorded"
+        return bytes(self.packets)
+
+
+@pytest.fixture(name="certificates", scope="module")
+def certificates_fixture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run([str(MAKE_CERTS), "--node", NODE, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def tls_settings(certificates, prefix, role):
+    return {f"{prefix}.enable": "true",
+            f"{prefix}.ca.path": certificates / "ca.cert.pem",
+            f"{prefix}.ca.crl.path": certificates / "ca.crl.pem",
+            f"{prefix}.cert.path": certificates / f"{role}.cert.pem",
+            f"{prefix}.key.path": certificates / f"{role}.key.pem"}
+
+
+def of_values(certificates, role):
+    return {} if role == "meta" else tls_settings(certificates, "ock.mmc.local_service.hcom.tls", role)
+
+
+def put_and_get(folder, settings_of):
+    """What travels when a key is put and got over TCP: (recording, key, value)."""
+    key = "conversation-" + secrets.token_hex(16)
+    value = secrets.token_bytes(300_000)
+    cluster = Cluster()
+    try:
+        cluster.start(nodes=1, meta_settings=settings_of("meta"),
+                      local_settings={"ock.mmc.local_service.shm.enable": "false",
+                                      "ock.mmc.local_service.name": NODE, **settings_of("local")})
+        conf = folder / "client.conf"
+        conf.write_text("".join(f"{name} = {value}\n" for name, value in settings_of("client").items()))
+        arguments = ("--config", conf, "--meta", cluster.meta.url)
+        recording = Recording()
+        put = run_program("mmc", *arguments, "put", key, "-", input=value, text=False)
+        got = run_program("mmc", *arguments, "get", key, text=False)
+        packets = recording.stop()
+        assert put.returncode == 0, put.stderr.decode() + cluster.meta.stderr()[-2000:]
+        assert got.returncode == 0, got.stderr.decode()
+        assert got.stdout == value
+        assert len(packets) > 2 * len(value), "the value travelled another way"
+        return packets, key.encode(), value
+    finally:
+        cluster.cleanup()
+
+
+def seen(packets, key, value):
+    """A packet boundary may fall anywhere: some of many short pieces of the value are whole in one."""
+    return key in packets, any(value[at:at + 32] in packets for at in range(0, len(value) - 32, 997))
+
+
+def test_without_tls_the_recording_shows_key_and_value(network, tmp_path):
+    del network
+    assert seen(*put_and_get(tmp_path, lambda role: {})) == (True, True)
+
+
+def test_with_tls_of_values_it_shows_no_value(network, certificates, tmp_path):
+    del network
+    assert seen(*put_and_get(tmp_path, lambda role: of_values(certificates, role))) == (True, False)
