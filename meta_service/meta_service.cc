@@ -103,6 +103,7 @@ struct MetaService::Impl {
                                 .url_key = "ock.mmc.meta_service_url",
                                 .io_threads = options.io_threads,
                                 .max_connections = options.max_connections,
+                                .max_buffer_bytes = options.max_buffer_bytes,
                                 .metrics = &registry,
                                 .tls = tls})),
         runner(JobsOf(state, mover, members.get()), clock,

@@ -36,6 +36,9 @@ std::vector<Setting> ServiceSettings() {
                   "Threads that serve calls; 0: as many as the machine has cores, at most 4."),
       config::Int("ock.mmc.meta.max_connections", "16384", 1, 1'000'000,
                   "Connections; more are refused."),
+      config::Bytes("ock.mmc.meta.max_buffer_bytes", "1GB", 128u << 20, 1ull << 40,
+                    "Memory for requests that arrive or wait and for answers that are not taken yet, of all "
+                    "connections together; what would need more is refused."),
       config::Int("ock.mmc.meta.max_sessions", "65536", 1, 1'000'000,
                   "Client sessions; more are refused."),
       config::Int("ock.mmc.meta.drain_milliseconds", "5000", 0, 600'000,
@@ -214,6 +217,7 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.node_suspect = Milliseconds(values, "node_suspect");
   out.node_grace = Milliseconds(values, "node_grace");
   out.max_sessions = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_sessions"));
+  out.max_buffer_bytes = values.GetBytes("ock.mmc.meta.max_buffer_bytes");
   out.max_connections = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_connections"));
   out.drain = Milliseconds(values, "drain");
   out.recovery = Milliseconds(values, "recovery");

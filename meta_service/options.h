@@ -40,6 +40,7 @@ struct MetaOptions {
 
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;
+  uint64_t max_buffer_bytes = 1u << 30;   // of requests and answers under way, of all connections together
   std::chrono::milliseconds drain{5000};  // SIGTERM: running calls get this long
 
   security::TlsOptions tls;  // of the calls

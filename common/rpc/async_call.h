@@ -20,11 +20,12 @@ class CallSink;
 
 struct AsyncCall : std::enable_shared_from_this<AsyncCall>,
                    boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
-  explicit AsyncCall(asio::io_context& io) : timer(io) {}
+  AsyncCall(asio::io_context& io, ServerCore& core) : held(core.buffer_bytes), timer(io) {}
 
   const MethodEntry* method = nullptr;
   CallContext context;
   TimePoint arrival;
+  HeldBytes held;  // by the request
   std::unique_ptr<google::protobuf::MessageLite> request;
   std::unique_ptr<google::protobuf::MessageLite> reply;
   std::shared_ptr<CallSink> sink;

@@ -33,6 +33,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
         peer_(std::move(peer)),
         identity_(std::move(identity)),
         number_(core.next_connection.fetch_add(1)),
+        held_(core.buffer_bytes),
         timer_(worker.io()),
         resume_(worker.io()) {
     core_.connections.Enter();
@@ -76,6 +77,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
   static constexpr size_t kMaxUnsent = 8 << 20;      // then the peer has to take its answers first
   static constexpr size_t kKeepMessageBytes = 256 * 1024;
   static constexpr size_t kMaxDrainBytes = 1 << 20;
+  static constexpr size_t kMayHold = 256 * 1024;  // whatever others hold
   static constexpr std::chrono::milliseconds kDrainAtStop{50};
   static constexpr std::chrono::milliseconds kDrainAfterError{1000};
 
@@ -95,6 +97,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
       if (error && !(closing_ && error == asio::error::operation_aborted)) break;
       now_ = arrival_ = std::chrono::steady_clock::now();
       reader_.Commit(bytes);
+      if (HoldsTooMuch()) Refuse({}, "memory", core_.OverfullStatus());
     }
     if (const Status& fault = stream_.fault(); !fault.ok()) core_.BadFrame(peer_, "tls", fault);
     if (open_ && closing_) co_await Drain(token);
@@ -140,6 +143,12 @@ class Connection final : public ServedConnection, public std::enable_shared_from
     // The peer could not go on while nobody read: its time counts from now.
     partial_since_ = now_;
     ArmTimer(now_ + core_.options.frame_timeout);
+  }
+
+  // Looked at whenever the buffers may have grown.
+  bool HoldsTooMuch() {
+    held_.Set(reader_.memory() + out_.capacity() + sending_.capacity());
+    return held_.bytes() > kMayHold && core_.Overfull();
   }
 
   // All frames that are complete.
@@ -266,7 +275,12 @@ class Connection final : public ServedConnection, public std::enable_shared_from
 
   void StartAsync(const MethodEntry& method, const FrameHeader& answer, const CallContext& context,
                   std::span<const std::byte> body) {
-    auto call = std::make_shared<AsyncCall>(worker_.io());
+    if (body.size() > kMayHold && core_.Overfull()) {
+      Fail(method, answer, core_.OverfullStatus());
+      return;
+    }
+    auto call = std::make_shared<AsyncCall>(worker_.io(), core_);
+    call->held.Set(body.size());
     call->request = method.make_request();
     if (const Status status = Parse(method, body, call->request.get()); !status.ok()) {
       Fail(method, answer, status);
@@ -326,6 +340,11 @@ class Connection final : public ServedConnection, public std::enable_shared_from
 
   // The kernel's buffer is full: the rest goes when the peer takes it.
   void Write() {
+    if (HoldsTooMuch()) {
+      core_.BadFrame(peer_, "memory", core_.OverfullStatus());
+      Close();
+      return;
+    }
     writing_ = true;
     write_until_ = std::chrono::steady_clock::now() + core_.options.frame_timeout;
     ArmTimer(*write_until_);
@@ -400,6 +419,7 @@ class Connection final : public ServedConnection, public std::enable_shared_from
   const std::string peer_;
   const std::shared_ptr<const security::Identity> identity_;
   const uint64_t number_;
+  HeldBytes held_;  // by the buffers below
   FrameReader reader_;
   ByteBuffer out_;      // answers not yet handed to a write
   ByteBuffer sending_;  // what the current write sends

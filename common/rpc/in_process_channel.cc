@@ -136,7 +136,7 @@ std::shared_ptr<AsyncCall> LocalCalls::MakeCall(const MethodEntry& method,
     return nullptr;
   }
   open_.Enter();
-  auto call = std::make_shared<AsyncCall>(on.worker->io());
+  auto call = std::make_shared<AsyncCall>(on.worker->io(), core_);
   call->method = &method;
   call->context = ContextOf(deadline);
   call->arrival = std::chrono::steady_clock::now();

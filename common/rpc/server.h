@@ -43,6 +43,9 @@ struct ServerOptions {
   int io_threads = 2;
   uint32_t max_connections = 16384;
   uint32_t max_in_flight_per_connection = 1024;  // then the connection is not read any further (back-pressure)
+  // Requests that arrive or wait, and answers that nobody has taken yet, of all connections together: then whoever
+  // holds much is refused.
+  uint64_t max_buffer_bytes = uint64_t{1} << 30;
   std::chrono::milliseconds frame_timeout{10'000};  // a frame that started must end within this (slow-loris)
   std::chrono::milliseconds default_deadline{60'000};  // for calls that carry none
   obs::Registry* metrics = nullptr;              // optional: per-method counters and latency histograms

@@ -51,6 +51,12 @@ ServerCore::ServerCore(const ServerOptions& server_options)
   registry.AddCounterFn(kBadFramesName, kBadFramesHelp, no_rows);
 }
 
+Status ServerCore::OverfullStatus() const {
+  return Status(Code::kQueueFull, "requests and answers of all callers hold more than " +
+                                      std::to_string(options.max_buffer_bytes) +
+                                      " bytes here: send less at a time, or later");
+}
+
 void ServerCore::BadFrame(std::string_view peer, const char* reason, const Status& status) {
   registry.AddCounter(kBadFramesName, kBadFramesHelp, {{"reason", reason}}).Add();
   uint64_t left_out = 0;

@@ -41,12 +41,34 @@ class LogLimit {
   std::atomic<uint64_t> left_out_{0};
 };
 
+// What one owner holds of a server's memory for requests and answers.
+class HeldBytes {
+ public:
+  explicit HeldBytes(std::atomic<uint64_t>& total) : total_(total) {}
+  ~HeldBytes() { Set(0); }
+  HeldBytes(const HeldBytes&) = delete;
+  HeldBytes& operator=(const HeldBytes&) = delete;
+  void Set(uint64_t bytes) {
+    if (bytes == bytes_) return;
+    total_.fetch_add(bytes - bytes_, std::memory_order_relaxed);  // wraps around when it is less
+    bytes_ = bytes;
+  }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::atomic<uint64_t>& total_;
+  uint64_t bytes_ = 0;
+};
+
 class ServerCore {
  public:
   explicit ServerCore(const ServerOptions& options);
 
   // Counts a frame that was refused and logs it, not too often. `reason` is a label: one of a handful of literals.
   void BadFrame(std::string_view peer, const char* reason, const Status& status);
+  // More is held than may be.
+  bool Overfull() const { return buffer_bytes.load(std::memory_order_relaxed) > options.max_buffer_bytes; }
+  Status OverfullStatus() const;
 
   const ServerOptions options;
 
@@ -61,6 +83,7 @@ class ServerCore {
   Gate connections;  // open ones
   std::shared_ptr<std::atomic<int64_t>> connection_count = std::make_shared<std::atomic<int64_t>>(0);
   std::atomic<uint64_t> next_connection{1};
+  std::atomic<uint64_t> buffer_bytes{0};  // the sum of all HeldBytes
   LogLimit refused_log;
 
  private:

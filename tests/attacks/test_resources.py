@@ -110,7 +110,7 @@ def test_a_node_under_connections_that_say_nothing(cluster):
 def test_sessions_that_never_beat(cluster):
     most = 20_000
     meta = cluster.start_meta({"ock.mmc.meta.max_sessions": most, "ock.mmc.meta.heartbeat_milliseconds": "100",
-                               "ock.mmc.meta.session_expiry_milliseconds": "15000"})
+                               "ock.mmc.meta.session_expiry_milliseconds": "8000"})
     before = rss(meta)
     with Peer(meta.url) as peer:
         body = blob(1, b"n" * 255) + blob(2, b"h" * 255)
@@ -284,6 +284,50 @@ def test_pages_of_a_million_names(cluster):
             sock.close()
         note(f"the lists took {(rss(meta) - stored) / MIB:.0f} MiB of memory")
         assert rss(meta) - stored < 200 * MIB
+
+
+def test_large_requests_that_do_not_end_and_answers_that_nobody_takes(cluster):
+    """The buffers of all connections together have a bound; what would pass it is refused, and small calls go on."""
+    bound = 128 * MIB
+    meta = cluster.start_meta({**LONG_LIVED, "ock.mmc.meta.max_buffer_bytes": bound})
+    with Node(meta.url, 1 << 30) as node, Peer(meta.url) as peer:
+        session = peer.open_session()
+        peer.put(session, keys_named("long", 8000, 2048))
+        node.catch_up()
+        before = rss(meta)
+        refused, peers = 0, []
+        try:
+            for _ in range(40):
+                greedy = Peer(meta.url)
+                peers.append(greedy)
+                try:
+                    greedy.socket.sendall(frame(EXISTS, bytes(40 * MIB))[:-1])  # all but the last byte
+                except ConnectionError:
+                    refused += 1
+            grown = rss(meta) - before
+            note(f"40 requests of 40 MiB without an end: {grown / MIB:.0f} MiB, {refused} were refused while they came")
+            assert grown < 3 * bound
+            latencies(meta.url, "large requests without an end", 100)
+            assert "hold more than" in meta.stderr()
+        finally:
+            for greedy in peers:
+                greedy.socket.close()
+        deaf = []
+        try:
+            for _ in range(40):
+                one = socket.socket()
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                one.connect(address_of(meta.url))
+                one.sendall(frame(LIST, number(3, 10_000)) * 4)  # 16 MiB each
+                deaf.append(one)
+            latencies(meta.url, "answers that nobody takes", 100)
+            grown = rss(meta) - before
+            note(f"40 x 4 answers of 16 MiB that nobody takes: {grown / MIB:.0f} MiB")
+            assert grown < 4 * bound
+        finally:
+            for one in deaf:
+                one.close()
+        assert len(all_names(peer)[0]) == 8000
 
 
 @pytest.mark.parametrize("method", ["PutStart", "CatalogSync"])
