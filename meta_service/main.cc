@@ -83,6 +83,9 @@ class MetaDaemon final : public mmc::runtime::Daemon {
     mmc::meta::http::HttpOptions http;
     http.url = options_.metrics_url;
     http.token_path = options_.http_token_path;
+    MMC_ASSIGN_OR_RETURN(http.tls,
+                         mmc::security::TlsContext::LoadFor(options_.tls, {mmc::security::Role::kMeta}));
+    service_->tls_keeper().Add("http", http.tls);
     http_ = std::make_unique<mmc::meta::http::HttpServer>(http, *router_);
     return http_->Start();
   }

@@ -352,7 +352,7 @@ std::vector<Check> CheckTls(const config::Values& values, const ClientOptions& o
     const Result<rpc::Url> page = rpc::ParseUrl(http);
     if (page.ok()) checks.push_back(CheckTlsPeer(*context, HttpPeer(*page), kPeerTimeout));
   }
-  const TlsOptions data = security::TlsOptionsFrom(values, "ock.mmc.local_service.hcom.tls.");
+  const TlsOptions data = security::DataTlsOptionsFrom(values);
   if (!data.enable) {
     checks.push_back(Doubtful("TLS", "ock.mmc.local_service.hcom.tls.enable is false: values go over TCP in the clear",
                               "set it to true, unless the network between the hosts is trusted"));

@@ -101,6 +101,9 @@ class PyMetaService final : public Service {
     meta::http::HttpOptions http;
     http.url = metrics_url;
     http.url_key = "metrics_url";
+    MMC_ASSIGN_OR_RETURN(http.tls,
+                         security::TlsContext::LoadFor(service_->options().tls, {security::Role::kMeta}));
+    service_->tls_keeper().Add("http", http.tls);
     http_ = std::make_unique<meta::http::HttpServer>(http, *router_);
     return http_->Start();
   }
