@@ -232,7 +232,7 @@ const CatalogSegmentRow* Catalog::FindSegment(uint32_t id) const {
 Status Catalog::Check(const CatalogRecordView& record) const {
   const CatalogSegmentRow* segment = FindSegment(record.segment);
   const char* wrong = nullptr;
-  if (record.key.empty() || record.key.size() > kMaxKeyBytes) wrong = "key length";
+  if (record.key.empty() || record.key.size() > kMaxStoredKeyBytes) wrong = "key length";
   if (record.size == 0 || record.size > kMaxValueBytes) wrong = "value size";
   if (record.extents.empty()) wrong = "no extents";
   if (RecordBytes(record.key.size(), record.extents.size()) > kMaxSlotBytes)

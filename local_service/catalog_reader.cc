@@ -97,7 +97,7 @@ class Parser {
 
   std::optional<CatalogImage::Record> ParseRecord(const SlotHeader& slot, uint64_t offset) const {
     if (slot.state != kSlotLive || slot.capacity > bytes_.size() - offset) return std::nullopt;
-    if (slot.key_bytes == 0 || slot.key_bytes > kMaxKeyBytes) return std::nullopt;
+    if (slot.key_bytes == 0 || slot.key_bytes > kMaxStoredKeyBytes) return std::nullopt;
     if (slot.size == 0 || slot.size > kMaxValueBytes || slot.extent_count == 0) return std::nullopt;
     const uint64_t bytes = RecordBytes(slot.key_bytes, slot.extent_count);
     if (bytes > slot.capacity) return std::nullopt;

@@ -75,7 +75,11 @@ StateOptions StateOptionsFrom(const MetaOptions& options, const Before& before) 
           .seed = IdBase(),
           .recovery = options.recovery,
           .members_known = before.members_known,
-          .members = before.members};
+          .members = before.members,
+          .quotas = options.tenant_quotas,
+          .max_sessions_per_tenant = options.max_sessions_per_tenant,
+          .max_grants_per_tenant = options.max_grants_per_tenant,
+          .max_pins_per_tenant = options.max_pins_per_tenant};
 }
 
 }  // namespace
@@ -95,6 +99,7 @@ struct MetaService::Impl {
             .mover = mover,
             .scrubs = scrubs,
             .options = options,
+            .access = options.access,
             .clock = clock,
             .members = members.get(),
             .term = before.term,

@@ -47,6 +47,51 @@ const char* CauseName(int cause) {
   return static_cast<EvictCause>(cause) == EvictCause::kInline ? "inline" : "background";
 }
 
+// One row per tenant; those past the first hundred are added up under "*", which is nobody's name.
+Rows TenantRows(const MetaState& state, uint64_t TenantFigures::*figure) {
+  constexpr size_t kMostRows = 100;
+  Rows rows;
+  for (const TenantFigures& tenant : state.TenantUse()) {
+    const double value = static_cast<double>(tenant.*figure);
+    if (rows.size() < kMostRows) {
+      rows.push_back({{{"tenant", std::string(TenantShown(tenant.name))}}, value});
+    } else if (rows.size() == kMostRows) {
+      rows.push_back({{{"tenant", "*"}}, value});
+    } else {
+      rows.back().second += value;
+    }
+  }
+  return rows;
+}
+
+struct TenantMetric {
+  const char* name;
+  const char* help;
+  uint64_t TenantFigures::*figure;
+};
+
+constexpr TenantMetric kTenantGauges[] = {
+    {"mmc_meta_tenant_objects", "Committed objects, by tenant.", &TenantFigures::objects},
+    {"mmc_meta_tenant_used_bytes", "Bytes of replicas, writes under way and what waits to be freed, by tenant.",
+     &TenantFigures::used_bytes},
+    {"mmc_meta_tenant_quota_bytes", "Quota, by tenant; 0: none.", &TenantFigures::quota_bytes},
+    {"mmc_meta_tenant_sessions", "Open client sessions, by tenant.", &TenantFigures::sessions},
+    {"mmc_meta_tenant_grants", "Writes under way, by tenant.", &TenantFigures::grants},
+    {"mmc_meta_tenant_pins", "Pins that are held, by tenant.", &TenantFigures::pins},
+};
+
+constexpr TenantMetric kTenantCounters[] = {
+    {"mmc_meta_tenant_evictions_total", "Objects evicted, by tenant.", &TenantFigures::evicted_objects},
+    {"mmc_meta_tenant_evicted_bytes_total", "Bytes of replicas evicted, by tenant.", &TenantFigures::evicted_bytes},
+};
+
+void RegisterTenants(obs::Registry& registry, const MetaState& state) {
+  for (const TenantMetric& metric : kTenantGauges)
+    registry.AddGauge(metric.name, metric.help, [&state, &metric] { return TenantRows(state, metric.figure); });
+  for (const TenantMetric& metric : kTenantCounters)
+    registry.AddCounterFn(metric.name, metric.help, [&state, &metric] { return TenantRows(state, metric.figure); });
+}
+
 template <typename Value>
 Rows SegmentRows(const MetaState& state, const Clock& clock, Value value) {
   uint64_t version = 0;
@@ -124,6 +169,7 @@ void RegisterMetrics(obs::Registry& registry, const MetaState& state, const Cloc
         return rows;
       });
   RegisterNodes(registry, state, clock);
+  RegisterTenants(registry, state);
 }
 
 }  // namespace mmc::meta

@@ -61,6 +61,21 @@ std::vector<Setting> EvictionSettings() {
   };
 }
 
+std::vector<Setting> TenantSettings() {
+  return {
+      config::Text("ock.mmc.meta.tenant.quota", "", 1023,
+                   "How much of the pool each tenant may hold, all replicas counted: 'alpha:10GB, beta:20%, "
+                   "default:1TB, *:5%'. A tenant at its quota evicts its own blocks; '*' is every tenant that is not "
+                   "named, 'default' that of callers that name none; without an entry: no quota."),
+      config::Int("ock.mmc.meta.tenant.max_sessions", "32768", 1, 1'000'000,
+                  "Client sessions of one tenant; more are refused."),
+      config::Int("ock.mmc.meta.tenant.max_grants", "1048576", 1, 100'000'000,
+                  "Writes under way of one tenant; more are refused."),
+      config::Int("ock.mmc.meta.tenant.max_pins", "2097152", 1, 100'000'000,
+                  "Pins held by one tenant; more are refused."),
+  };
+}
+
 std::vector<Setting> TimeSettings() {
   return {
       config::Int("ock.mmc.meta.lease_milliseconds", "5000", 1, kHour,
@@ -161,6 +176,11 @@ Status CheckHttps(const config::Values& values) {
                                    " needs ock.mmc.tls.enable = true; write http:// or turn TLS on");
 }
 
+Status CheckQuotas(const config::Values& values) {
+  const std::string key = "ock.mmc.meta.tenant.quota";
+  return ParseTenantQuotas(values.GetString(key)).status().Annotate(key);
+}
+
 Status CheckNoHa(const config::Values& values) {
   if (!values.GetBool("ock.mmc.meta.ha.enable")) return Status::Ok();
   return Status(Code::kConfig,
@@ -179,6 +199,8 @@ const config::Schema& MetaSchema() {
     std::vector<Setting> settings =
         config::Sections({{"Service", ServiceSettings()},
                           {"Eviction", EvictionSettings()},
+                          {"Tenants", TenantSettings()},
+                          {"Roles", AccessSettings()},
                           {"Times", TimeSettings()},
                           {"Recovery", RecoverySettings()},
                           {"Copies", CopySettings()},
@@ -188,7 +210,7 @@ const config::Schema& MetaSchema() {
     const std::string prefix = "ock.mmc.meta.";
     return new config::Schema(
         "mmc_meta_service", std::move(settings),
-        {config::TlsRule(), CheckNoHa, CheckHttps, CheckThresholds, CheckLeases,
+        {config::TlsRule(), CheckNoHa, CheckHttps, CheckThresholds, CheckLeases, CheckQuotas, CheckAccess,
          Below(prefix + "heartbeat_milliseconds", prefix + "session_expiry_milliseconds"),
          Below(prefix + "heartbeat_milliseconds", prefix + "node_suspect_milliseconds"),
          Below(prefix + "node_suspect_milliseconds", prefix + "node_grace_milliseconds")});
@@ -216,6 +238,11 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.session_expiry = Milliseconds(values, "session_expiry");
   out.node_suspect = Milliseconds(values, "node_suspect");
   out.node_grace = Milliseconds(values, "node_grace");
+  out.access = AccessFrom(values);
+  out.tenant_quotas = ParseTenantQuotas(values.GetString("ock.mmc.meta.tenant.quota")).value_or({});
+  out.max_sessions_per_tenant = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.tenant.max_sessions"));
+  out.max_grants_per_tenant = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.tenant.max_grants"));
+  out.max_pins_per_tenant = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.tenant.max_pins"));
   out.max_sessions = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_sessions"));
   out.max_buffer_bytes = values.GetBytes("ock.mmc.meta.max_buffer_bytes");
   out.max_connections = static_cast<uint32_t>(values.GetInt("ock.mmc.meta.max_connections"));

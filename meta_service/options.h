@@ -6,9 +6,12 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/config/schema.h"
 #include "common/security/tls_options.h"
+#include "meta_service/access.h"
+#include "meta_service/tenant_quota.h"
 
 namespace mmc::meta {
 
@@ -37,6 +40,13 @@ struct MetaOptions {
   bool commit_durable = false;  // a commit is answered when the owners' catalogs have it
 
   uint64_t copy_bytes_per_second = 1u << 30;  // between nodes: lost replicas made anew, drains
+
+  AccessTable access;
+  std::vector<TenantQuota> tenant_quotas;
+  // Of one tenant.
+  uint32_t max_sessions_per_tenant = 32'768;
+  uint32_t max_grants_per_tenant = 1u << 20;
+  uint32_t max_pins_per_tenant = 1u << 21;
 
   uint32_t max_sessions = 65'536;
   uint32_t max_connections = 16'384;

@@ -34,7 +34,7 @@ std::string Key(uint64_t i) {
 // A state with one node, its acknowledgements, and the environment of the methods.
 struct Bench {
   explicit Bench(uint64_t segment_bytes)
-      : state(Options()), env{state, waiters, mover, scrubs, options, Clock::Real(), 1, {}} {
+      : state(Options()), env{state, waiters, mover, scrubs, options, options.access, Clock::Real()} {
     JoinSpec spec{
         .name = "n", .incarnation = 1, .segments = {{1, 1, Medium::kDram, segment_bytes, -1}}};
     node = state.Join(spec, Now())->node;
@@ -76,7 +76,7 @@ struct Bench {
   bool PutEncoded(const std::string& wire) {
     proto::PutStartRequest request;
     proto::PutStartReply reply;
-    if (!request.ParseFromString(wire) || !ops::PutStartNow(env, request, &reply).ok())
+    if (!request.ParseFromString(wire) || !ops::PutStartNow(env, {}, request, &reply).ok())
       return false;
     benchmark::DoNotOptimize(reply.SerializeAsString());
     proto::PutCommitRequest commit;
@@ -85,7 +85,7 @@ struct Bench {
     const std::string commit_wire = commit.SerializeAsString();
     proto::PutCommitRequest parsed;
     proto::PutCommitReply committed;
-    if (!parsed.ParseFromString(commit_wire) || !ops::PutCommit(env, parsed, &committed).ok())
+    if (!parsed.ParseFromString(commit_wire) || !ops::PutCommit(env, {}, parsed, &committed).ok())
       return false;
     benchmark::DoNotOptimize(committed.SerializeAsString());
     return true;
@@ -126,7 +126,7 @@ std::vector<std::string> Batches(uint64_t session) {
 }
 
 template <typename Request, typename Reply>
-void Run(benchmark::State& loop, Status (*op)(OpEnv&, const Request&, Reply*)) {
+void Run(benchmark::State& loop, Status (*op)(OpEnv&, const ops::Context&, const Request&, Reply*)) {
   Bench& bench = Million();
   const auto wires = Batches<Request>(bench.session);
   size_t next = 0;
@@ -134,7 +134,7 @@ void Run(benchmark::State& loop, Status (*op)(OpEnv&, const Request&, Reply*)) {
     Request request;
     Reply reply;
     if (!request.ParseFromString(wires[next++ % wires.size()]) ||
-        !op(bench.env, request, &reply).ok()) {
+        !op(bench.env, {}, request, &reply).ok()) {
       loop.SkipWithError("the call failed");
       break;
     }
@@ -328,7 +328,7 @@ void BM_TableFind(benchmark::State& loop) {
   std::vector<std::string> keys;
   for (uint64_t i = 0; i < n; ++i) {
     keys.push_back(Key(i));
-    table.Insert(HashKey(keys.back()), Object::Make(keys.back(), 1, {}));
+    table.Insert(HashKey(keys.back()), Object::Make(keys.back(), 1, 0, {}));
   }
   std::mt19937 random(13);
   for (auto _ : loop) {

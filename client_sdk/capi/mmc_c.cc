@@ -56,6 +56,7 @@ mmc::ClientOptions ClientOptionsOf(const mmc_client_options* in) {
   out.copy_threads = filled.copy_threads;
   out.async_threads = filled.async_threads;
   out.async_queue = filled.async_queue;
+  if (filled.tenant != nullptr) out.tenant = filled.tenant;
   // What is no such number is told from there (client.cc).
   out.integrity = static_cast<mmc::Integrity>(std::clamp(filled.integrity, -1, 255) & 0xFF);
   const auto path = [](const char* text) { return text == nullptr ? std::string() : std::string(text); };

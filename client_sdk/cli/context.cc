@@ -17,6 +17,7 @@ constexpr std::array kGlobalFlags = {
     Flag{"json", "", "", "print one JSON object instead of text"},
     Flag{"quiet", "", "", "print results only: no notes, no progress"},
     Flag{"timeout", "TIME", "60s", "deadline of each call: 250ms, 10s, 2m"},
+    Flag{"tenant", "NAME", "", "whose keys; empty: those of the default tenant"},
     Flag{"replicas", "N", "1", "copies on distinct nodes, for commands that store"},
     Flag{"integrity", "MODE", "put",
          "off, put (store a checksum with each value), or verify (and check whole reads against "
@@ -88,6 +89,7 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
     const config::ClientSettings conf = config::ClientSettingsFrom(values);
     conf_names_meta = values.IsSet("ock.mmc.meta_service_url");
     options.meta_url = conf.meta_url;
+    options.tenant = conf.tenant;
     options.timeout = conf.timeout;
     options.connect_retry = conf.connect_retry;
     options.location_cache = conf.location_cache;
@@ -106,6 +108,7 @@ Result<ClientOptions> ClientOptionsFor(const Context& context) {
   if (const char* url = Env("MMC_META_URL"); url != nullptr && !conf_was_asked_for)
     options.meta_url = url;
   if (args.Has("meta")) options.meta_url = args.Text("meta");
+  if (args.Has("tenant")) options.tenant = args.Text("tenant");
   if (args.Has("integrity")) {
     MMC_ASSIGN_OR_RETURN(options.integrity, IntegrityFrom(args.Text("integrity")));
   }

@@ -34,6 +34,39 @@ json::object NodeJson(const NodeInfo& node) {
           {"drain_left_bytes", node.drain_left_bytes}};
 }
 
+json::array TenantsJson(std::span<const TenantUse> tenants) {
+  json::array list;
+  for (const TenantUse& tenant : tenants) {
+    list.emplace_back(json::object{{"name", tenant.name},
+                                   {"objects", tenant.objects},
+                                   {"value_bytes", tenant.value_bytes},
+                                   {"used_bytes", tenant.used_bytes},
+                                   {"waiting_to_free_bytes", tenant.waiting_to_free_bytes},
+                                   {"quota_bytes", tenant.quota_bytes},
+                                   {"sessions", tenant.sessions},
+                                   {"grants", tenant.grants},
+                                   {"pins", tenant.pins},
+                                   {"evicted_objects", tenant.evicted_objects},
+                                   {"evicted_bytes", tenant.evicted_bytes}});
+  }
+  return list;
+}
+
+// Nothing where nobody but the default tenant is there.
+std::string TenantsText(std::span<const TenantUse> tenants) {
+  const bool only_default = tenants.size() == 1 && tenants[0].name == "default" && tenants[0].quota_bytes == 0;
+  if (tenants.empty() || only_default) return {};
+  Table table({"TENANT", "USED", "QUOTA", "FULL", "OBJECTS", "CLIENTS", "WRITES", "PINS", "EVICTED"});
+  for (const TenantUse& tenant : tenants) {
+    const bool limited = tenant.quota_bytes != 0;
+    table.Add({tenant.name, FormatBytes(tenant.used_bytes), limited ? FormatBytes(tenant.quota_bytes) : "-",
+               limited ? FormatPercent(tenant.used_bytes, tenant.quota_bytes) : "-", std::to_string(tenant.objects),
+               std::to_string(tenant.sessions), std::to_string(tenant.grants), std::to_string(tenant.pins),
+               FormatBytes(tenant.evicted_bytes)});
+  }
+  return "\n" + table.Text();
+}
+
 }  // namespace
 
 json::object KeyJson(std::string_view key) {
@@ -90,6 +123,7 @@ json::object StatusJson(const ClusterStatus& status) {
       {"copies_in_flight", status.copies_in_flight},
   };
   object["nodes"] = NodesJson(status.nodes)["nodes"];
+  object["tenants"] = TenantsJson(status.tenants);
   return object;
 }
 
@@ -126,7 +160,7 @@ std::string StatusText(const ClusterStatus& status) {
                                        std::to_string(status.copies_in_flight) +
                                        " copies under way");
   }
-  return text + "\n" + NodesText(status.nodes);
+  return text + "\n" + NodesText(status.nodes) + TenantsText(status.tenants);
 }
 
 json::object ObjectJson(std::string_view key, const ObjectInfo& info) {

@@ -133,6 +133,7 @@ void GetBatch::LocateInCache(const Reads& reads) {
 Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
   proto::LookupRequest request;
   request.set_session(opened.id);
+  request.set_tenant(core_.options.tenant);
   request.set_lease_ms(static_cast<uint64_t>(lease_.count()));
   for (const uint32_t i : reads) proto::AppendKey(reads_[i].key, request.mutable_keys());
   proto::LookupReply reply;

@@ -179,6 +179,7 @@ Status PutBatch::Start(const OpenedSession& opened, const Items& items, Duration
                        std::vector<Granted>* granted, Items* again) {
   proto::PutStartRequest request;
   request.set_session(opened.id);
+  request.set_tenant(core_.options.tenant);
   for (const uint32_t item : items) {
     proto::AppendKey(items_[item].key, request.mutable_keys());
     request.add_sizes(sizes_[item]);
@@ -391,6 +392,7 @@ Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
 
 Status PutBatch::StatKey(uint32_t item, TimePoint deadline, proto::StatReply* reply) {
   proto::StatRequest request;
+  request.set_tenant(core_.options.tenant);
   proto::AppendKey(items_[item].key, request.mutable_keys());
   Backoff backoff;
   while (true) {

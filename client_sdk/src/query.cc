@@ -105,6 +105,20 @@ NodeInfo NodeInfoOf(const proto::Node& node) {
   return out;
 }
 
+TenantUse TenantUseOf(const proto::TenantUse& tenant) {
+  return {.name = tenant.name(),
+          .objects = tenant.objects(),
+          .value_bytes = tenant.value_bytes(),
+          .used_bytes = tenant.used_bytes(),
+          .waiting_to_free_bytes = tenant.waiting_bytes(),
+          .quota_bytes = tenant.quota_bytes(),
+          .sessions = tenant.sessions(),
+          .grants = tenant.grants(),
+          .pins = tenant.pins(),
+          .evicted_objects = tenant.evicted_objects(),
+          .evicted_bytes = tenant.evicted_bytes()};
+}
+
 ReplicaInfo ReplicaInfoOf(const client::Location& location, const client::Replica& replica,
                           const client::Directory& directory) {
   ReplicaInfo out;
@@ -123,6 +137,7 @@ Result<std::vector<uint8_t>> ClientImpl::Exists(std::span<const std::string_view
   std::vector<uint8_t> present(keys.size());
   if (keys.empty()) return present;
   proto::ExistsRequest request;
+  request.set_tenant(core_->options.tenant);
   MMC_RETURN_IF_ERROR(EncodeAll(keys, request.mutable_keys()));
   if (options.lease.has_value()) {
     request.set_lease(true);
@@ -141,6 +156,7 @@ Result<std::vector<uint8_t>> ClientImpl::Exists(std::span<const std::string_view
 Result<uint32_t> ClientImpl::Prefix(std::span<const std::string_view> keys) {
   if (keys.empty()) return 0U;
   proto::LookupPrefixRequest request;
+  request.set_tenant(core_->options.tenant);
   MMC_RETURN_IF_ERROR(EncodeAll(keys, request.mutable_keys()));
   proto::LookupPrefixReply reply;
   MMC_RETURN_IF_ERROR(
@@ -158,6 +174,7 @@ Result<std::vector<ObjectInfo>> ClientImpl::Stat(std::span<const std::string_vie
   std::vector<ObjectInfo> out(keys.size());
   std::vector<Status> statuses;
   proto::StatRequest request;
+  request.set_tenant(core_->options.tenant);
   const std::vector<uint32_t> good = EncodeGood(keys, &statuses, request.mutable_keys());
   for (size_t i = 0; i < keys.size(); ++i) out[i].status = statuses[i];
   if (good.empty()) return out;
@@ -219,6 +236,7 @@ Result<std::vector<Status>> ClientImpl::Remove(std::span<const std::string_view>
   MMC_RETURN_IF_ERROR(CheckBatch(keys.size()));
   std::vector<Status> statuses;
   proto::RemoveRequest request;
+  request.set_tenant(core_->options.tenant);
   const std::vector<uint32_t> good = EncodeGood(keys, &statuses, request.mutable_keys());
   if (good.empty()) return statuses;
   if (core_->cache != nullptr) {
@@ -247,6 +265,7 @@ Result<uint64_t> ClientImpl::RemoveByPrefix(std::string_view prefix) {
   }
   if (core_->cache != nullptr) core_->cache->Clear();
   proto::RemoveByPrefixRequest request;
+  request.set_tenant(core_->options.tenant);
   request.set_prefix(std::string(prefix));
   proto::RemoveManyReply reply;
   bool again = false;
@@ -257,9 +276,11 @@ Result<uint64_t> ClientImpl::RemoveByPrefix(std::string_view prefix) {
 
 Result<uint64_t> ClientImpl::RemoveAll() {
   if (core_->cache != nullptr) core_->cache->Clear();
+  proto::RemoveAllRequest request;
+  request.set_tenant(core_->options.tenant);
   proto::RemoveManyReply reply;
   bool again = false;
-  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveAll, proto::RemoveAllRequest(), &reply,
+  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveAll, request, &reply,
                                 core_->DeadlineFor({}), &again));
   return reply.removed();
 }
@@ -267,6 +288,7 @@ Result<uint64_t> ClientImpl::RemoveAll() {
 Result<ListPage> ClientImpl::List(std::string_view prefix, std::string_view page_token,
                                   uint32_t limit) {
   proto::ListRequest request;
+  request.set_tenant(core_->options.tenant);
   request.set_prefix(std::string(prefix));
   request.set_page_token(std::string(page_token));
   request.set_limit(limit);
@@ -312,6 +334,7 @@ Result<ClusterStatus> ClientImpl::Cluster() {
   out.under_replicated = reply.under_replicated();
   out.copies_in_flight = reply.copies_in_flight();
   for (const proto::Node& node : reply.nodes()) out.nodes.push_back(NodeInfoOf(node));
+  for (const proto::TenantUse& tenant : reply.tenants()) out.tenants.push_back(TenantUseOf(tenant));
   return out;
 }
 

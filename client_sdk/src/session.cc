@@ -61,6 +61,7 @@ Result<std::shared_ptr<Session>> Session::Open(const ClientOptions& options,
 Status Session::OpenOnce(TimePoint deadline, bool one_round) {
   proto::OpenSessionRequest request;
   request.set_client_name(options_.name);
+  request.set_tenant(options_.tenant);
   request.set_host_id(fabric::HostId());
   request.set_pid(static_cast<uint32_t>(getpid()));
   proto::OpenSessionReply reply;
@@ -222,6 +223,7 @@ void Session::ReportCorrupt(const OpenedSession& opened, uint32_t node, std::str
   proto::ReportReplicaRequest request;
   request.set_session(opened.id);
   request.set_node(node);
+  request.set_tenant(options_.tenant);
   request.set_status(static_cast<uint32_t>(Code::kCorrupt));
   request.set_key(key.data(), key.size());
   request.set_generation(generation);

@@ -32,6 +32,7 @@ Status ClientImpl::LookupPinned(const client::OpenedSession& opened, std::string
                                 TimePoint deadline, proto::LookupReply* reply) {
   proto::LookupRequest request;
   request.set_session(opened.id);
+  request.set_tenant(core_->options.tenant);
   request.set_pin(true);
   proto::AppendKey(key, request.mutable_keys());
   MMC_RETURN_IF_ERROR(core_->session->Call(proto::kLookup, request, reply, deadline,

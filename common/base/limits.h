@@ -8,6 +8,9 @@
 namespace mmc {
 
 inline constexpr uint32_t kMaxKeyBytes = 2048;
+inline constexpr uint32_t kMaxTenantBytes = 64;  // of a tenant's name
+// As tables and catalogs have it, with the tenant's name in front.
+inline constexpr uint32_t kMaxStoredKeyBytes = kMaxKeyBytes + 2 + kMaxTenantBytes;
 inline constexpr uint64_t kMaxValueBytes = 1_GiB;
 inline constexpr uint32_t kMaxBatch = 16384;   // keys of one call
 inline constexpr uint32_t kMaxReplicas = 8;

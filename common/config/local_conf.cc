@@ -111,6 +111,9 @@ std::vector<Setting> TransportSettings() {
 
 std::vector<Setting> ClientSection() {
   return {
+      Text("ock.mmc.client.tenant", "", 64,
+           "Whose keys a client's keys are: letters, digits, '.', '_', '-'; empty: the default tenant. With TLS it is "
+           "the tenant of the client's certificate."),
       Int("ock.mmc.client.retry_milliseconds", "0", 0, 600'000,
           "How long a client keeps trying to reach the meta service; 0: one attempt."),
       Int("ock.mmc.client.timeout.seconds", "60", 1, 600, "Deadline of a call that gives none."),
@@ -238,6 +241,7 @@ const Schema& LocalConf() {
 ClientSettings ClientSettingsFrom(const Values& values) {
   ClientSettings out;
   out.meta_url = values.GetString("ock.mmc.meta_service_url");
+  out.tenant = values.GetString("ock.mmc.client.tenant");
   out.timeout = std::chrono::seconds(values.GetInt("ock.mmc.client.timeout.seconds"));
   out.connect_retry = std::chrono::milliseconds(values.GetInt("ock.mmc.client.retry_milliseconds"));
   out.location_cache = values.GetBool("ock.mmc.client.location_cache.enable");

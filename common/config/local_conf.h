@@ -23,6 +23,7 @@ struct ClientSettings {
   int tcp_connections = 4;
   std::string tcp_congestion_control;
   int copy_threads = 0;
+  std::string tenant;
   std::string integrity = "put";  // "off", "put" or "verify"
   int async_threads = 4;          // the larger of the two thread pool sizes that the file has
 };

@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "common/base/limits.h"
+
 namespace mmc::security {
 namespace {
 

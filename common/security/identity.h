@@ -32,9 +32,8 @@ const std::shared_ptr<const Identity>& NoIdentity();
 inline constexpr std::string_view kRoleUri = "mmc:role:";
 inline constexpr std::string_view kTenantUri = "mmc:tenant:";
 inline constexpr std::string_view kNodeUri = "mmc:node:";
-inline constexpr size_t kMaxTenantBytes = 64;
 
-// 1..64 of letters, digits, '.', '_', '-'.
+// 1..kMaxTenantBytes of letters, digits, '.', '_', '-'.
 bool IsTenantName(std::string_view text);
 
 }  // namespace mmc::security

@@ -443,7 +443,25 @@ Response SegmentRemaining(const PageContext& page) {
   return Json(json::object{{"success", true}, {"data", std::move(data)}});
 }
 
-constexpr std::array<std::pair<std::string_view, PageRow>, 16> kPages = {{
+Response TenantUse(const PageContext& page) {
+  proto::ClusterStatusReply cluster;
+  if (const Status status = page.pool.Cluster(&cluster); !status.ok()) return Error(page, status);
+  json::object data;
+  for (const proto::TenantUse& tenant : cluster.tenants()) {
+    data[tenant.name()] = json::object{{"objects", tenant.objects()},
+                                       {"value_bytes", tenant.value_bytes()},
+                                       {"used_bytes", tenant.used_bytes()},
+                                       {"waiting_bytes", tenant.waiting_bytes()},
+                                       {"quota_bytes", tenant.quota_bytes()},
+                                       {"sessions", tenant.sessions()},
+                                       {"grants", tenant.grants()},
+                                       {"pins", tenant.pins()},
+                                       {"evicted_bytes", tenant.evicted_bytes()}};
+  }
+  return Json(json::object{{"success", true}, {"data", std::move(data)}});
+}
+
+constexpr std::array<std::pair<std::string_view, PageRow>, 17> kPages = {{
     {"/metrics", {&Metrics, Access::kNone}},
     {"/metrics/summary", {&Summary, Access::kNone}},
     {"/health", {&Health, Access::kNone}},
@@ -460,6 +478,7 @@ constexpr std::array<std::pair<std::string_view, PageRow>, 16> kPages = {{
     {"/api/v1/segments/status", {&SegmentStatus, Access::kNone}},
     {"/api/v1/capacity/usage", {&CapacityUsage, Access::kNone}},
     {"/api/v1/capacity/segment_remaining", {&SegmentRemaining, Access::kNone}},
+    {"/api/v1/tenants", {&TenantUse, Access::kNone}},
 }};
 
 }  // namespace

@@ -4,7 +4,7 @@
 //   pages      /metrics /metrics/summary /health /ready /role /ha_status /leader /get_all_keys
 //              /query_key /batch_query_keys /get_all_segments /query_segment
 //              /get_segments_detail /api/v1/segments/status /api/v1/capacity/usage
-//              /api/v1/capacity/segment_remaining
+//              /api/v1/capacity/segment_remaining /api/v1/tenants
 //   read only  another method than GET or HEAD answers 405; only drain_jobs.h has pages that change
 //              something
 //   access     what names keys, and what changes something, needs it (access.h): 401 for a stranger,

@@ -351,11 +351,15 @@ Mover::Outcome Mover::Begin(Shard& shard, Object* object, uint64_t hash, uint32_
   const auto pinned = shard.pinned.try_emplace(object->generation, object).first;
   if (pinned->second != object) return Outcome::kUnderWay;  // generations are unique, unless a catalog lied
   Placed placed;
-  if (!to->Allocate(UnitsOf(object->size), &placed)) {
+  Tenant& tenant = state_.tenants_.At(object->tenant);
+  const bool may = tenant.TryCharge(UnitsOf(object->size));
+  if (!may || !to->Allocate(UnitsOf(object->size), &placed)) {
+    if (may) tenant.Uncharge(UnitsOf(object->size));
     if (object->pins == 0) shard.pinned.erase(pinned);
     return Outcome::kNoRoom;
   }
   ++object->pins;
+  tenant.pins.fetch_add(1, std::memory_order_relaxed);
   state_.counters_.pins.fetch_add(1, std::memory_order_relaxed);
 
   const uint64_t id = next_id_++;
@@ -367,6 +371,7 @@ Mover::Outcome Mover::Begin(Shard& shard, Object* object, uint64_t hash, uint32_
   copy.source_slot = source->placed.segment;
   copy.destination = to->node();
   copy.placed = placed;
+  copy.tenant = object->tenant;
   under_way_.insert(object->generation);
   for (const uint32_t node : {copy.source, copy.destination}) {
     ++loads_[node].copies;
@@ -412,7 +417,7 @@ void Mover::End(const Copy& copy, bool keep_space, TimePoint now, Effects* effec
     load->second.bytes -= copy.command.size();
     if (--load->second.copies == 0) loads_.erase(load);
   }
-  if (!keep_space) state_.FreeUnwritten(copy.placed, effects);
+  if (!keep_space) state_.FreeUnwritten(copy.placed, copy.tenant, effects);
   state_.DropPin(generation, Pin{copy.hash, 1}, 1, now, effects);
 }
 

@@ -81,6 +81,7 @@ class Mover {
     uint32_t destination = 0;
     uint32_t source_slot = 0;  // of its segment
     Placed placed;             // at the destination
+    uint16_t tenant = 0;       // whose the object is
     bool sent = false;
   };
   struct Load {

@@ -1,9 +1,38 @@
 // ClusterStatus: everything `mmc status` and the HTTP pages show.
+#include "meta_service/ops/admit.h"
 #include "meta_service/ops/common.h"
 
 namespace mmc::meta::ops {
 
-Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&,
+namespace {
+
+// Who else is there, and how much they hold, is nobody's business but an admin's.
+bool MaySee(const Context& context, const std::string& tenant) {
+  if (!Authenticated(context)) return true;
+  const security::Identity& caller = *context.identity;
+  if (caller.role == security::Role::kAdmin && caller.tenant.empty()) return true;
+  const bool user = caller.role == security::Role::kAdmin || caller.role == security::Role::kClient;
+  const auto own = TenantFrom(caller.tenant);
+  return user && own.ok() && *own == tenant;
+}
+
+void FillTenant(const TenantFigures& figures, proto::TenantUse* out) {
+  out->set_name(std::string(TenantShown(figures.name)));
+  out->set_objects(figures.objects);
+  out->set_value_bytes(figures.value_bytes);
+  out->set_used_bytes(figures.used_bytes);
+  out->set_waiting_bytes(figures.waiting_bytes);
+  out->set_quota_bytes(figures.quota_bytes);
+  out->set_sessions(figures.sessions);
+  out->set_grants(figures.grants);
+  out->set_pins(figures.pins);
+  out->set_evicted_objects(figures.evicted_objects);
+  out->set_evicted_bytes(figures.evicted_bytes);
+}
+
+}  // namespace
+
+Status ClusterStatus(OpEnv& env, const Context& context, const proto::ClusterStatusRequest&,
                      proto::ClusterStatusReply* reply) {
   const TimePoint now = env.clock.Now();
   const Figures f = env.state.figures();
@@ -33,6 +62,9 @@ Status ClusterStatus(OpEnv& env, const proto::ClusterStatusRequest&,
   uint64_t version = 0;
   for (const NodeInfo& node : env.state.Directory(now, &version))
     FillNode(node, reply->add_nodes());
+  for (const TenantFigures& tenant : env.state.TenantUse()) {
+    if (MaySee(context, tenant.name)) FillTenant(tenant, reply->add_tenants());
+  }
   reply->set_version(MMC_VERSION);
   reply->set_evict_threshold_high(env.options.evict_threshold_high);
   reply->set_evict_threshold_low(env.options.evict_threshold_low);

@@ -3,7 +3,36 @@
 #include <algorithm>
 #include <string>
 
+#include "meta_service/ops/admit.h"
+#include "proto/key_list.h"
+
 namespace mmc::meta::ops {
+
+Result<std::string_view> TenantOf(const Context& context, const std::string& asked) {
+  MMC_ASSIGN_OR_RETURN(const std::string_view wanted, TenantFrom(asked));
+  if (!Authenticated(context)) return wanted;
+  const security::Identity& caller = *context.identity;
+  if (caller.role == security::Role::kAdmin && caller.tenant.empty()) return wanted;
+  MMC_ASSIGN_OR_RETURN(const std::string_view own, TenantFrom(caller.tenant));
+  if (asked.empty() || wanted == own) return own;
+  return Status(Code::kPermission, "the certificate of '" + caller.subject + "' is of tenant '" +
+                                       std::string(TenantShown(own)) + "', the call is for tenant '" +
+                                       std::string(TenantShown(wanted)) + "'");
+}
+
+Status Keys::Take(const proto::KeyList& list, std::string_view tenant) {
+  MMC_ASSIGN_OR_RETURN(given_, proto::DecodeKeys(list));
+  MMC_RETURN_IF_ERROR(CheckBatch("keys", given_.size()));
+  as_is_ = std::all_of(given_.begin(), given_.end(), [&](std::string_view key) { return StoredAsIs(tenant, key); });
+  if (as_is_) return Status::Ok();
+  data_.reserve(list.data().size() + given_.size() * (2 + tenant.size()));  // the views below stay good
+  for (const std::string_view key : given_) {
+    const size_t at = data_.size();
+    AppendStoredKey(tenant, key, &data_);
+    stored_.push_back(std::string_view(data_).substr(at));
+  }
+  return Status::Ok();
+}
 
 Status CheckBatch(const char* what, size_t count) {
   if (count <= kMaxBatch) return Status::Ok();
@@ -73,11 +102,11 @@ Status StillRecovering() {
                 "try again soon");
 }
 
-bool MissesAny(OpEnv& env, std::span<const std::string_view> keys) {
+bool MissesAny(OpEnv& env, const Keys& keys) {
   std::vector<uint8_t> present(keys.size());
-  env.state.Exists(keys, present.data());
+  env.state.Exists(keys.stored(), present.data());
   for (size_t i = 0; i < keys.size(); ++i) {
-    if (present[i] == 0 && JudgeKey(keys[i]) == Code::kOk) return true;
+    if (present[i] == 0 && JudgeKey(keys.given()[i]) == Code::kOk) return true;
   }
   return false;
 }

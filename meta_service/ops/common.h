@@ -1,10 +1,11 @@
-// What several methods share: judging keys and list lengths, replicas as columns, deadlines on the
-// service's clock.
+// What several methods share: whose keys a call names, judging keys and list lengths, replicas as
+// columns, deadlines on the service's clock.
 //
-// Thread safety: pure functions. Ownership: none.
+// Thread safety: pure functions; a Keys belongs to one call. Ownership: Keys points into its request.
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +20,28 @@ inline Code JudgeKey(std::string_view key) {
   if (key.empty()) return Code::kInvalidArgument;
   return key.size() > kMaxKeyBytes ? Code::kTooLarge : Code::kOk;
 }
+
+// The tenant whose keys the call names: that of the caller's certificate, or, where none speaks for the caller, the
+// one asked for; an admin whose certificate names no tenant may ask for any. Errors: kInvalidArgument (no tenant's
+// name), kPermission (another one's).
+Result<std::string_view> TenantOf(const Context& context, const std::string& asked);
+
+// The keys of a request, and what they are called in the tables.
+class Keys {
+ public:
+  // Errors: those of DecodeKeys, kTooLarge.
+  Status Take(const proto::KeyList& list, std::string_view tenant);
+  size_t size() const { return given_.size(); }
+  // As the caller has them: what is judged, and what goes into messages.
+  std::span<const std::string_view> given() const { return given_; }
+  // For the state. REQUIRES: a key that is not of a proper length is not put.
+  std::span<const std::string_view> stored() const { return as_is_ ? given_ : stored_; }
+
+ private:
+  bool as_is_ = true;
+  std::vector<std::string_view> given_, stored_;
+  std::string data_;
+};
 
 // Errors: kTooLarge (more than kMaxBatch of them).
 Status CheckBatch(const char* what, size_t count);
@@ -60,7 +83,7 @@ void FillNode(const NodeInfo& info, proto::Node* out);
 Status TakeResults(OpEnv& env, const proto::CatalogSyncRequest& request);
 bool TakeWork(OpEnv& env, const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply);
 // A bad replica that a client reports by key and generation is dropped.
-Status DropReported(OpEnv& env, const proto::ReportReplicaRequest& request);
+Status DropReported(OpEnv& env, const Context& context, const proto::ReportReplicaRequest& request);
 
 // Views into the request.
 std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& request);
@@ -68,7 +91,7 @@ std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& r
 // Why a call cannot be answered before all nodes have reported what they hold.
 Status StillRecovering();
 // Some key of a proper length is not among those that are there.
-bool MissesAny(OpEnv& env, std::span<const std::string_view> keys);
+bool MissesAny(OpEnv& env, const Keys& keys);
 
 // The call's deadline, a little early so that the answer gets there in time, on the service's
 // clock.

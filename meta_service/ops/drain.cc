@@ -5,7 +5,7 @@
 
 namespace mmc::meta::ops {
 
-Status Drain(OpEnv& env, const proto::DrainRequest& request, proto::Empty*) {
+Status Drain(OpEnv& env, const Context&, const proto::DrainRequest& request, proto::Empty*) {
   if (request.node().empty() || request.node().size() > kMaxNodeNameBytes) {
     return Status(Code::kInvalidArgument, "a node's name has 1..255 bytes");
   }

@@ -38,17 +38,19 @@ Result<WalkCursor> CursorOf(const std::string& token) {
 
 }  // namespace
 
-Status List(OpEnv& env, const proto::ListRequest& request, proto::ListReply* reply) {
+Status List(OpEnv& env, const Context& context, const proto::ListRequest& request, proto::ListReply* reply) {
   if (request.prefix().size() > kMaxKeyBytes) {
     return Status(Code::kTooLarge, "a prefix has at most 2048 bytes");
   }
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
   MMC_ASSIGN_OR_RETURN(WalkCursor cursor, CursorOf(request.page_token()));
   if (env.state.recovering()) return StillRecovering();
   const uint32_t limit =
       request.limit() == 0 ? kDefaultKeys : std::min(request.limit(), kMaxPageKeys);
   std::vector<ListedKey> keys;
+  const KeyMatch match(tenant, request.prefix());
   for (int step = 0; step < kMaxSteps && keys.size() < limit && !cursor.done; ++step) {
-    env.state.ListStep(request.prefix(), limit, &cursor, &keys);
+    env.state.ListStep(match, limit, &cursor, &keys);
   }
   for (const ListedKey& key : keys) {
     proto::AppendKey(key.key, reply->mutable_keys());

@@ -49,7 +49,7 @@ Status CheckJoin(const proto::JoinRequest& request) {
 
 }  // namespace
 
-Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* reply) {
+Status Join(OpEnv& env, const Context&, const proto::JoinRequest& request, proto::JoinReply* reply) {
   MMC_RETURN_IF_ERROR(CheckJoin(request));
   JoinSpec spec{.name = request.name(),
                 .incarnation = request.incarnation(),
@@ -76,7 +76,7 @@ Status Join(OpEnv& env, const proto::JoinRequest& request, proto::JoinReply* rep
   return Status::Ok();
 }
 
-Status NodeHeartbeat(OpEnv& env, const proto::NodeHeartbeatRequest& request,
+Status NodeHeartbeat(OpEnv& env, const Context&, const proto::NodeHeartbeatRequest& request,
                      proto::NodeHeartbeatReply* reply) {
   MMC_ASSIGN_OR_RETURN(
       const NodeHealth health,
@@ -86,17 +86,17 @@ Status NodeHeartbeat(OpEnv& env, const proto::NodeHeartbeatRequest& request,
   return Status::Ok();
 }
 
-Status NodeLeave(OpEnv& env, const proto::NodeLeaveRequest& request, proto::Empty*) {
+Status NodeLeave(OpEnv& env, const Context&, const proto::NodeLeaveRequest& request, proto::Empty*) {
   return env.state.NodeLeave(request.node(), request.incarnation(), env.clock.Now());
 }
 
-Status ReportReplica(OpEnv& env, const proto::ReportReplicaRequest& request, proto::Empty*) {
+Status ReportReplica(OpEnv& env, const Context& context, const proto::ReportReplicaRequest& request, proto::Empty*) {
   MMC_RETURN_IF_ERROR(env.state.ReportReplica(request.session(), request.node(),
                                               CodeFromWire(request.status()), env.clock.Now()));
-  return DropReported(env, request);
+  return DropReported(env, context, request);
 }
 
-Status Directory(OpEnv& env, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {
+Status Directory(OpEnv& env, const Context&, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {
   uint64_t version = 0;
   for (const NodeInfo& node : env.state.Directory(env.clock.Now(), &version))
     FillNode(node, reply->add_nodes());

@@ -5,6 +5,11 @@
 // the call); at most kMaxBatch keys (kTooLarge); a key has 1..kMaxKeyBytes bytes and a
 // value 1..kMaxValueBytes, each judged per key.
 //
+// Keys are those of the caller's tenant (TenantOf in common.h): in the tables they have its name in front
+// (state/stored_key.h), in requests and replies they have not.
+//
+// Before each handler, in one place (admit.h): may the caller call the method, with this session, for this node?
+//
 // While the meta service recovers, rows of keys that are not there say kRecovering; a call without
 // rows, of which the answer could change with what is still to be reported, fails with kRecovering.
 //
@@ -18,6 +23,7 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/rpc/server.h"
+#include "meta_service/access.h"
 #include "meta_service/mover/scrubs.h"
 #include "meta_service/ops/waiters.h"
 #include "meta_service/options.h"
@@ -34,6 +40,7 @@ struct OpEnv {
   Mover& mover;
   Scrubs& scrubs;
   const MetaOptions& options;
+  const AccessTable& access;
   Clock& clock;
   MembersWriter* members = nullptr;  // null: no file is kept
   uint64_t term = 1;
@@ -49,50 +56,50 @@ using Context = rpc::CallContext;
 template <typename T>
 using Awaitable = boost::asio::awaitable<T>;
 
-Status OpenSession(OpEnv&, const proto::OpenSessionRequest&, proto::OpenSessionReply*);
-Status SessionHeartbeat(OpEnv&, const proto::SessionHeartbeatRequest&,
+Status OpenSession(OpEnv&, const Context&, const proto::OpenSessionRequest&, proto::OpenSessionReply*);
+Status SessionHeartbeat(OpEnv&, const Context&, const proto::SessionHeartbeatRequest&,
                         proto::SessionHeartbeatReply*);
-Status CloseSession(OpEnv&, const proto::CloseSessionRequest&, proto::Empty*);
+Status CloseSession(OpEnv&, const Context&, const proto::CloseSessionRequest&, proto::Empty*);
 
 // Waits for space or for another writer, up to the deadline, as long as the call holds no grant
 // (meta_service.h).
 Awaitable<Status> PutStart(OpEnv&, Context, const proto::PutStartRequest&, proto::PutStartReply*);
 // One attempt, without waiting.
-Status PutStartNow(OpEnv&, const proto::PutStartRequest&, proto::PutStartReply*);
-Status PutCommit(OpEnv&, const proto::PutCommitRequest&, proto::PutCommitReply*);
+Status PutStartNow(OpEnv&, const Context&, const proto::PutStartRequest&, proto::PutStartReply*);
+Status PutCommit(OpEnv&, const Context&, const proto::PutCommitRequest&, proto::PutCommitReply*);
 // Answers after every owner's catalog has what was committed; kDeadline when one has it not in time
 // (ask with Stat).
 Awaitable<Status> PutCommitDurable(OpEnv&, Context, const proto::PutCommitRequest&,
                                    proto::PutCommitReply*);
-Status PutAbort(OpEnv&, const proto::PutAbortRequest&, proto::PutAbortReply*);
+Status PutAbort(OpEnv&, const Context&, const proto::PutAbortRequest&, proto::PutAbortReply*);
 
-Status Lookup(OpEnv&, const proto::LookupRequest&, proto::LookupReply*);
-Status Unpin(OpEnv&, const proto::UnpinRequest&, proto::UnpinReply*);
-Status LookupPrefix(OpEnv&, const proto::LookupPrefixRequest&, proto::LookupPrefixReply*);
-Status Exists(OpEnv&, const proto::ExistsRequest&, proto::ExistsReply*);
-Status Stat(OpEnv&, const proto::StatRequest&, proto::StatReply*);
+Status Lookup(OpEnv&, const Context&, const proto::LookupRequest&, proto::LookupReply*);
+Status Unpin(OpEnv&, const Context&, const proto::UnpinRequest&, proto::UnpinReply*);
+Status LookupPrefix(OpEnv&, const Context&, const proto::LookupPrefixRequest&, proto::LookupPrefixReply*);
+Status Exists(OpEnv&, const Context&, const proto::ExistsRequest&, proto::ExistsReply*);
+Status Stat(OpEnv&, const Context&, const proto::StatRequest&, proto::StatReply*);
 
-Status Remove(OpEnv&, const proto::RemoveRequest&, proto::RemoveReply*);
+Status Remove(OpEnv&, const Context&, const proto::RemoveRequest&, proto::RemoveReply*);
 Awaitable<Status> RemoveAll(OpEnv&, Context, const proto::RemoveAllRequest&,
                             proto::RemoveManyReply*);
 Awaitable<Status> RemoveByPrefix(OpEnv&, Context, const proto::RemoveByPrefixRequest&,
                                  proto::RemoveManyReply*);
 // A page may be short, even empty, before the last one: the token says whether there is more.
-Status List(OpEnv&, const proto::ListRequest&, proto::ListReply*);
+Status List(OpEnv&, const Context&, const proto::ListRequest&, proto::ListReply*);
 
-Status Join(OpEnv&, const proto::JoinRequest&, proto::JoinReply*);
-Status NodeHeartbeat(OpEnv&, const proto::NodeHeartbeatRequest&, proto::NodeHeartbeatReply*);
-Status NodeLeave(OpEnv&, const proto::NodeLeaveRequest&, proto::Empty*);
+Status Join(OpEnv&, const Context&, const proto::JoinRequest&, proto::JoinReply*);
+Status NodeHeartbeat(OpEnv&, const Context&, const proto::NodeHeartbeatRequest&, proto::NodeHeartbeatReply*);
+Status NodeLeave(OpEnv&, const Context&, const proto::NodeLeaveRequest&, proto::Empty*);
 Awaitable<Status> CatalogSync(OpEnv&, Context, const proto::CatalogSyncRequest&,
                               proto::CatalogSyncReply*);
 Awaitable<Status> CatalogReport(OpEnv&, Context, const proto::CatalogReportRequest&,
                                 proto::CatalogReportReply*);
-Status ReportReplica(OpEnv&, const proto::ReportReplicaRequest&, proto::Empty*);
-Status Drain(OpEnv&, const proto::DrainRequest&, proto::Empty*);
-Status Scrub(OpEnv&, const proto::ScrubRequest&, proto::ScrubReply*);
-Status ScrubStatus(OpEnv&, const proto::ScrubStatusRequest&, proto::ScrubStatusReply*);
-Status Directory(OpEnv&, const proto::DirectoryRequest&, proto::DirectoryReply*);
-Status ClusterStatus(OpEnv&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);
+Status ReportReplica(OpEnv&, const Context&, const proto::ReportReplicaRequest&, proto::Empty*);
+Status Drain(OpEnv&, const Context&, const proto::DrainRequest&, proto::Empty*);
+Status Scrub(OpEnv&, const Context&, const proto::ScrubRequest&, proto::ScrubReply*);
+Status ScrubStatus(OpEnv&, const Context&, const proto::ScrubStatusRequest&, proto::ScrubStatusReply*);
+Status Directory(OpEnv&, const Context&, const proto::DirectoryRequest&, proto::DirectoryReply*);
+Status ClusterStatus(OpEnv&, const Context&, const proto::ClusterStatusRequest&, proto::ClusterStatusReply*);
 
 }  // namespace ops
 }  // namespace mmc::meta

@@ -30,7 +30,7 @@ Status Commit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutComm
 
 }  // namespace
 
-Status PutCommit(OpEnv& env, const proto::PutCommitRequest& request, proto::PutCommitReply* reply) {
+Status PutCommit(OpEnv& env, const Context&, const proto::PutCommitRequest& request, proto::PutCommitReply* reply) {
   return Commit(env, request, reply, nullptr);
 }
 
@@ -56,7 +56,7 @@ Awaitable<Status> PutCommitDurable(OpEnv& env, Context context,
   co_return Status::Ok();
 }
 
-Status PutAbort(OpEnv& env, const proto::PutAbortRequest& request, proto::PutAbortReply* reply) {
+Status PutAbort(OpEnv& env, const Context&, const proto::PutAbortRequest& request, proto::PutAbortReply* reply) {
   const size_t n = request.grant_size();
   MMC_RETURN_IF_ERROR(CheckBatch("grants", n));
   std::vector<Code> codes(n);

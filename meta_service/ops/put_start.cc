@@ -4,7 +4,6 @@
 
 #include "common/base/bytes.h"
 #include "meta_service/ops/common.h"
-#include "proto/key_list.h"
 
 namespace mmc::meta::ops {
 
@@ -20,13 +19,30 @@ constexpr auto kLookAgain = std::chrono::milliseconds(50);
 // that wait look again the more seldom the more they are: tens of thousands of them would leave no time for others.
 constexpr size_t kMaxWaiting = 4096;
 constexpr size_t kWaitingAtFullPace = 256;
+// Of one tenant, so that others can wait too.
+constexpr uint32_t kMaxWaitingOfOne = kMaxWaiting / 2;
+
+// Counts one waiting call of a tenant, as long as it lives.
+class Waiting {
+ public:
+  explicit Waiting(Tenant& tenant) : tenant_(tenant), number_(tenant_.waiting_puts.fetch_add(1)) {}
+  ~Waiting() { tenant_.waiting_puts.fetch_sub(1); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  bool allowed() const { return number_ < kMaxWaitingOfOne; }
+
+ private:
+  Tenant& tenant_;
+  const uint32_t number_;
+};
 
 class PutCall {
  public:
-  Status Prepare(OpEnv& env, const proto::PutStartRequest& request);
+  Status Prepare(OpEnv& env, const Context& context, const proto::PutStartRequest& request);
   Status Try(OpEnv& env) { return env.state.PutStart(spec_, rows_, &views_, env.clock.Now()); }
   // Until when it makes sense to wait for what is not settled; now or earlier: it does not.
   TimePoint WaitUntil(TimePoint started, TimePoint limit) const;
+  uint16_t tenant() const { return spec_.tenant; }
   bool LacksSpace() const {
     return std::any_of(rows_.begin(), rows_.end(),
                        [](const PutRow& row) { return row.code == Code::kNoSpace; });
@@ -37,6 +53,7 @@ class PutCall {
 
  private:
   PutSpec spec_;
+  Keys keys_;
   std::vector<uint32_t> preferred_;
   std::vector<PutRow> rows_;
   Views views_;
@@ -47,9 +64,11 @@ Code JudgeSize(uint64_t size) {
   return size > kMaxValueBytes ? Code::kTooLarge : Code::kOk;
 }
 
-Status PutCall::Prepare(OpEnv& env, const proto::PutStartRequest& request) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, proto::DecodeKeys(request.keys()));
-  MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
+Status PutCall::Prepare(OpEnv& env, const Context& context, const proto::PutStartRequest& request) {
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  MMC_ASSIGN_OR_RETURN(const uint16_t slot, env.state.tenants().SlotOf(tenant));
+  MMC_RETURN_IF_ERROR(keys_.Take(request.keys(), tenant));
+  const std::span<const std::string_view> keys = keys_.given();
   MMC_RETURN_IF_ERROR(CheckSameLength("sizes", request.sizes_size(), "keys", keys.size()));
   if (request.replicas() > kMaxReplicas) {
     return Status(Code::kInvalidArgument,
@@ -64,6 +83,7 @@ Status PutCall::Prepare(OpEnv& env, const proto::PutStartRequest& request) {
   }
   preferred_.assign(request.preferred_nodes().begin(), request.preferred_nodes().end());
   spec_ = {.session = request.session(),
+           .tenant = slot,
            .call = env.state.NextCall(),
            .replicas = std::max(1u, request.replicas()),
            .preferred = preferred_,
@@ -73,7 +93,7 @@ Status PutCall::Prepare(OpEnv& env, const proto::PutStartRequest& request) {
   rows_.resize(keys.size());
   for (size_t i = 0; i < keys.size(); ++i) {
     PutRow& row = rows_[i];
-    row.key = keys[i];
+    row.key = keys_.stored()[i];
     row.size = request.sizes(static_cast<int>(i));
     row.code = JudgeKey(keys[i]);
     if (row.code == Code::kOk) row.code = JudgeSize(row.size);
@@ -103,7 +123,7 @@ Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
                                          [code](const PutRow& row) { return row.code == code; });
   };
   if (all(Code::kNoSpace)) {
-    return Status(Code::kNoSpace, env.state.ExplainNoSpace(spec_.medium, env.clock.Now()));
+    return Status(Code::kNoSpace, env.state.ExplainNoSpace(spec_.medium, spec_.tenant, env.clock.Now()));
   }
   if (all(Code::kNoNode)) {
     return Status(Code::kNoNode, "fewer than " + std::to_string(spec_.replicas) +
@@ -124,9 +144,10 @@ Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
 
 }  // namespace
 
-Status PutStartNow(OpEnv& env, const proto::PutStartRequest& request, proto::PutStartReply* reply) {
+Status PutStartNow(OpEnv& env, const Context& context, const proto::PutStartRequest& request,
+                   proto::PutStartReply* reply) {
   PutCall call;
-  MMC_RETURN_IF_ERROR(call.Prepare(env, request));
+  MMC_RETURN_IF_ERROR(call.Prepare(env, context, request));
   MMC_RETURN_IF_ERROR(call.Try(env));
   return call.Finish(env, reply);
 }
@@ -134,7 +155,7 @@ Status PutStartNow(OpEnv& env, const proto::PutStartRequest& request, proto::Put
 Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartRequest& request,
                            proto::PutStartReply* reply) {
   PutCall call;
-  if (Status prepared = call.Prepare(env, request); !prepared.ok()) co_return prepared;
+  if (Status prepared = call.Prepare(env, context, request); !prepared.ok()) co_return prepared;
   const TimePoint started = env.clock.Now();
   const TimePoint limit = WaitLimit(env, context);
   for (;;) {
@@ -147,7 +168,8 @@ Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartReq
     if (env.waiters.closed())
       co_return Status(Code::kShuttingDown, "the meta service stops, nothing was started");
     const size_t waiting = (call.LacksSpace() ? env.waiters.space() : env.waiters.keys()).waiting();
-    if (waiting >= kMaxWaiting) break;
+    const Waiting one_of_the_tenant(env.state.tenants().At(call.tenant()));
+    if (waiting >= kMaxWaiting || !one_of_the_tenant.allowed()) break;
     if (call.LacksSpace()) {
       const auto pause = kLookAgain * (1 + waiting / kWaitingAtFullPace);
       co_await env.waiters.space().Wait(space, std::min<TimePoint>(until, now + pause));

@@ -2,7 +2,6 @@
 #include <limits>
 
 #include "meta_service/ops/common.h"
-#include "proto/key_list.h"
 
 namespace mmc::meta::ops {
 
@@ -36,20 +35,16 @@ Code ReadCode(const ReadRow& row, std::string_view key) {
   return judged == Code::kOk ? row.code : judged;
 }
 
-Result<std::vector<std::string_view>> Keys(const proto::KeyList& list) {
-  MMC_ASSIGN_OR_RETURN(auto keys, proto::DecodeKeys(list));
-  MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
-  return keys;
-}
-
 }  // namespace
 
-Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+Status Lookup(OpEnv& env, const Context& context, const proto::LookupRequest& request, proto::LookupReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), tenant));
   const int n = static_cast<int>(keys.size());
   Scratch& scratch = ScratchOf(keys.size());
   const Duration lease = env.state.LeaseFor(Millis(request.lease_ms()));
-  MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys, lease, request.pin(), scratch.rows,
+  MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys.stored(), lease, request.pin(), scratch.rows,
                                        &scratch.views, env.clock.Now()));
   reply->mutable_status()->Reserve(n);
   reply->mutable_size()->Reserve(n);
@@ -57,7 +52,7 @@ Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupRepl
   reply->mutable_checksum()->Reserve(n);
   for (int i = 0; i < n; ++i) {
     const ReadRow& row = scratch.rows[i];
-    reply->mutable_status()->AddAlreadyReserved(static_cast<uint32_t>(ReadCode(row, keys[i])));
+    reply->mutable_status()->AddAlreadyReserved(static_cast<uint32_t>(ReadCode(row, keys.given()[i])));
     reply->mutable_size()->AddAlreadyReserved(row.size);
     reply->mutable_generation()->AddAlreadyReserved(row.generation);
     reply->mutable_checksum()->AddAlreadyReserved(row.checksum);
@@ -68,41 +63,47 @@ Status Lookup(OpEnv& env, const proto::LookupRequest& request, proto::LookupRepl
   return Status::Ok();
 }
 
-Status LookupPrefix(OpEnv& env, const proto::LookupPrefixRequest& request,
+Status LookupPrefix(OpEnv& env, const Context& context, const proto::LookupPrefixRequest& request,
                     proto::LookupPrefixReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), tenant));
   const bool recovering = env.state.recovering();  // before the look at the tables
-  const uint32_t present = env.state.LookupPrefix(keys);
-  if (recovering && present < keys.size() && JudgeKey(keys[present]) == Code::kOk)
+  const uint32_t present = env.state.LookupPrefix(keys.stored());
+  if (recovering && present < keys.size() && JudgeKey(keys.given()[present]) == Code::kOk)
     return StillRecovering();
   reply->set_present(present);
   return Status::Ok();
 }
 
-Status Exists(OpEnv& env, const proto::ExistsRequest& request, proto::ExistsReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+Status Exists(OpEnv& env, const Context& context, const proto::ExistsRequest& request, proto::ExistsReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), tenant));
   if (env.state.recovering() && MissesAny(env, keys)) return StillRecovering();
   std::string* present = reply->mutable_present();
   present->resize(keys.size());
   auto* answers = reinterpret_cast<uint8_t*>(present->data());
   if (!request.lease()) {
-    env.state.Exists(keys, answers);
+    env.state.Exists(keys.stored(), answers);
   } else {
-    env.state.ExistsLeased(keys, Millis(request.lease_ms()), answers, env.clock.Now());
+    env.state.ExistsLeased(keys.stored(), Millis(request.lease_ms()), answers, env.clock.Now());
   }
   return Status::Ok();
 }
 
-Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* reply) {
+Status Stat(OpEnv& env, const Context& context, const proto::StatRequest& request, proto::StatReply* reply) {
   // A writer whose commit was cut off by the stop asks here. What is in the tables may not be in a
   // catalog yet, and then the next meta service will not have it: that one has to answer.
   if (env.waiters.closed()) return Status(Code::kShuttingDown, "the meta service stops");
-  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), tenant));
   Scratch& scratch = ScratchOf(keys.size());
-  env.state.Stat(keys, scratch.rows, &scratch.views, env.clock.Now());
+  env.state.Stat(keys.stored(), scratch.rows, &scratch.views, env.clock.Now());
   for (size_t i = 0; i < keys.size(); ++i) {
     const ReadRow& row = scratch.rows[i];
-    reply->add_status(static_cast<uint32_t>(ReadCode(row, keys[i])));
+    reply->add_status(static_cast<uint32_t>(ReadCode(row, keys.given()[i])));
     reply->add_size(row.size);
     reply->add_generation(row.generation);
     reply->add_checksum(row.checksum);
@@ -114,8 +115,9 @@ Status Stat(OpEnv& env, const proto::StatRequest& request, proto::StatReply* rep
   return Status::Ok();
 }
 
-Status Unpin(OpEnv& env, const proto::UnpinRequest& request, proto::UnpinReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, Keys(request.keys()));
+Status Unpin(OpEnv& env, const Context&, const proto::UnpinRequest& request, proto::UnpinReply* reply) {
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), {}));  // only counted: a pin is found by its generation
   MMC_RETURN_IF_ERROR(
       CheckSameLength("generations", request.generation_size(), "keys", keys.size()));
   std::vector<Code> codes(keys.size());

@@ -1,6 +1,9 @@
 // Which function serves which method.
 #include <utility>
 
+#include <glog/logging.h>
+
+#include "meta_service/ops/admit.h"
 #include "meta_service/ops/ops.h"
 
 namespace mmc::meta {
@@ -9,17 +12,23 @@ namespace {
 
 template <typename Req, typename Rep>
 void Sync(OpEnv& env, rpc::Server& server, const rpc::Method<Req, Rep>& method,
-          Status (*op)(OpEnv&, const Req&, Rep*)) {
-  server.Handle(method, [&env, op](const rpc::CallContext&, const Req& request, Rep* reply) {
-    return op(env, request, reply);
+          Status (*op)(OpEnv&, const ops::Context&, const Req&, Rep*)) {
+  CHECK(env.access.Knows(method.id)) << method.name << " is in no table of access";
+  server.Handle(method, [&env, op, id = method.id](const rpc::CallContext& context, const Req& request, Rep* reply) {
+    const Status admitted = ops::Admit(env, context, id, request);
+    return admitted.ok() ? op(env, context, request, reply) : admitted;
   });
 }
+
+ops::Awaitable<Status> Refuse(Status status) { co_return status; }
 
 template <typename Req, typename Rep>
 void Async(OpEnv& env, rpc::Server& server, const rpc::Method<Req, Rep>& method,
            ops::Awaitable<Status> (*op)(OpEnv&, rpc::CallContext, const Req&, Rep*)) {
-  server.HandleAsync(method, [&env, op](rpc::CallContext context, const Req& request, Rep* reply) {
-    return op(env, std::move(context), request, reply);
+  CHECK(env.access.Knows(method.id)) << method.name << " is in no table of access";
+  server.HandleAsync(method, [&env, op, id = method.id](rpc::CallContext context, const Req& request, Rep* reply) {
+    Status admitted = ops::Admit(env, context, id, request);
+    return admitted.ok() ? op(env, std::move(context), request, reply) : Refuse(std::move(admitted));
   });
 }
 

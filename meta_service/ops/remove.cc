@@ -5,7 +5,6 @@
 #include <string>
 
 #include "meta_service/ops/common.h"
-#include "proto/key_list.h"
 
 namespace mmc::meta::ops {
 
@@ -15,13 +14,12 @@ namespace asio = boost::asio;
 
 constexpr int kStepsPerTurn = 4;  // of about a thousand keys
 
-Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix,
-                             proto::RemoveManyReply* reply) {
+Awaitable<Status> RemoveWalk(OpEnv& env, Context context, KeyMatch match, proto::RemoveManyReply* reply) {
   if (env.state.recovering()) co_return StillRecovering();
   WalkCursor cursor;
   uint64_t removed = 0;
   for (int step = 1; !cursor.done; ++step) {
-    removed += env.state.RemoveStep(prefix, &cursor, env.clock.Now());
+    removed += env.state.RemoveStep(match, &cursor, env.clock.Now());
     if (step % kStepsPerTurn != 0) continue;
     if (env.waiters.closed())
       co_return Status(Code::kShuttingDown, "the meta service stops, some keys may be left");
@@ -37,22 +35,25 @@ Awaitable<Status> RemoveWalk(OpEnv& env, Context context, std::string prefix,
 
 }  // namespace
 
-Status Remove(OpEnv& env, const proto::RemoveRequest& request, proto::RemoveReply* reply) {
-  MMC_ASSIGN_OR_RETURN(const auto keys, proto::DecodeKeys(request.keys()));
-  MMC_RETURN_IF_ERROR(CheckBatch("keys", keys.size()));
+Status Remove(OpEnv& env, const Context& context, const proto::RemoveRequest& request, proto::RemoveReply* reply) {
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  Keys keys;
+  MMC_RETURN_IF_ERROR(keys.Take(request.keys(), tenant));
   if (env.state.recovering() && MissesAny(env, keys)) return StillRecovering();
   std::vector<Code> codes(keys.size());
-  env.state.Remove(keys, codes, env.clock.Now());
+  env.state.Remove(keys.stored(), codes, env.clock.Now());
   for (size_t i = 0; i < keys.size(); ++i) {
-    if (const Code judged = JudgeKey(keys[i]); judged != Code::kOk) codes[i] = judged;
+    if (const Code judged = JudgeKey(keys.given()[i]); judged != Code::kOk) codes[i] = judged;
   }
   FillStatus(codes, reply->mutable_status());
   return Status::Ok();
 }
 
-Awaitable<Status> RemoveAll(OpEnv& env, Context context, const proto::RemoveAllRequest&,
+Awaitable<Status> RemoveAll(OpEnv& env, Context context, const proto::RemoveAllRequest& request,
                             proto::RemoveManyReply* reply) {
-  return RemoveWalk(env, std::move(context), std::string(), reply);
+  const auto tenant = TenantOf(context, request.tenant());
+  if (!tenant.ok()) co_return tenant.status();
+  co_return co_await RemoveWalk(env, context, KeyMatch(*tenant, {}), reply);
 }
 
 Awaitable<Status> RemoveByPrefix(OpEnv& env, Context context,
@@ -61,7 +62,9 @@ Awaitable<Status> RemoveByPrefix(OpEnv& env, Context context,
   if (const Code judged = JudgeKey(request.prefix()); judged != Code::kOk) {
     co_return Status(judged, "a prefix has 1..2048 bytes; to remove everything call RemoveAll");
   }
-  co_return co_await RemoveWalk(env, std::move(context), request.prefix(), reply);
+  const auto tenant = TenantOf(context, request.tenant());
+  if (!tenant.ok()) co_return tenant.status();
+  co_return co_await RemoveWalk(env, context, KeyMatch(*tenant, request.prefix()), reply);
 }
 
 }  // namespace mmc::meta::ops

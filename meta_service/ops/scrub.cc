@@ -3,7 +3,7 @@
 
 namespace mmc::meta::ops {
 
-Status Scrub(OpEnv& env, const proto::ScrubRequest& request, proto::ScrubReply* reply) {
+Status Scrub(OpEnv& env, const Context&, const proto::ScrubRequest& request, proto::ScrubReply* reply) {
   uint64_t version = 0;
   std::vector<uint32_t> asked;
   MMC_ASSIGN_OR_RETURN(const uint64_t id,
@@ -14,15 +14,19 @@ Status Scrub(OpEnv& env, const proto::ScrubRequest& request, proto::ScrubReply* 
   return Status::Ok();
 }
 
-Status ScrubStatus(OpEnv& env, const proto::ScrubStatusRequest& request, proto::ScrubStatusReply* reply) {
+Status ScrubStatus(OpEnv& env, const Context&, const proto::ScrubStatusRequest& request,
+                   proto::ScrubStatusReply* reply) {
   uint64_t version = 0;
   return env.scrubs.Show(request.id(), env.state.Directory(env.clock.Now(), &version), reply);
 }
 
-Status DropReported(OpEnv& env, const proto::ReportReplicaRequest& request) {
+Status DropReported(OpEnv& env, const Context& context, const proto::ReportReplicaRequest& request) {
   if (CodeFromWire(request.status()) != Code::kCorrupt || request.key().empty()) return Status::Ok();
   if (const Code code = JudgeKey(request.key()); code != Code::kOk) return Status(code, "the key of the replica");
-  env.mover.DropBad(request.node(), request.key(), request.generation(), env.clock.Now());
+  MMC_ASSIGN_OR_RETURN(const std::string_view tenant, TenantOf(context, request.tenant()));
+  std::string stored;
+  AppendStoredKey(tenant, request.key(), &stored);
+  env.mover.DropBad(request.node(), stored, request.generation(), env.clock.Now());
   return Status::Ok();
 }
 

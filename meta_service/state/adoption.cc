@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/limits.h"
+#include "meta_service/state/stored_key.h"
 
 namespace mmc::meta {
 
@@ -31,7 +32,7 @@ int Adoption::SegmentIndex(uint32_t id) const {
 // Every extent but the last fills its units, none is empty, none leaves the segment, and they make up the value.
 bool Adoption::TakeOne(const ReportedRecord& in) {
   const int index = SegmentIndex(in.segment);
-  if (index < 0 || in.key.empty() || in.key.size() > kMaxKeyBytes || in.generation == 0 ||
+  if (index < 0 || in.key.size() > kMaxStoredKeyBytes || !SplitStoredKey(in.key) || in.generation == 0 ||
       in.generation > kMaxGeneration || in.size == 0 || in.size > kMaxValueBytes || in.offsets.empty() ||
       in.offsets.size() != in.lengths.size() || in.offsets.size() > UnitsOf(in.size)) {
     return false;
@@ -78,7 +79,7 @@ Status Adoption::Take(std::span<const ReportedRecord> records) {
     refused.forget.forget = true;
     refused.forget.segment = record.segment;
     refused.forget.generation = record.generation;
-    refused.forget.key = record.key.substr(0, kMaxKeyBytes);
+    refused.forget.key = record.key.substr(0, kMaxStoredKeyBytes);
     refused_.push_back(std::move(refused));
   }
   return Status::Ok();

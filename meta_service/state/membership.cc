@@ -201,6 +201,12 @@ std::vector<MemberRow> Membership::Unreported(const std::vector<MemberRow>& rows
   return out;
 }
 
+std::string Membership::NameOf(uint32_t node) const {
+  MutexLock lock(mutex_);
+  const auto it = nodes_.find(node);
+  return it == nodes_.end() ? std::string() : it->second.spec.name;
+}
+
 std::vector<MemberRow> Membership::Absent(const std::vector<MemberRow>& rows) const {
   MutexLock lock(mutex_);
   std::vector<MemberRow> out;

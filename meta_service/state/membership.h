@@ -72,6 +72,8 @@ class Membership {
   std::vector<MemberRow> Absent(const std::vector<MemberRow>& rows) const;
   // The nodes that are there, and the incarnations that are over.
   std::vector<MemberRow> Rows() const;
+  // Empty: no such node.
+  std::string NameOf(uint32_t node) const;
   Result<Segments> Leave(uint32_t node, uint64_t incarnation);
   // No new placement there for `hold`, heartbeats or not. Errors: kNotFound.
   Status Suspect(uint32_t node, Duration hold, TimePoint now);

@@ -10,6 +10,7 @@ namespace mmc::meta {
 MetaState::MetaState(StateOptions options)
     : options_(std::move(options)),
       next_generation_(options_.id_base),
+      tenants_(options_.quotas),
       sessions_(options_.id_base),
       membership_(segments_, options_.members) {
   for (Shard& shard : shards_) {
@@ -43,8 +44,18 @@ void MetaState::Release(FreeItem item, TimePoint now, Effects* effects) {
     deferred_.Add(std::move(item));
     return;
   }
-  segment.Free(std::move(item));
+  Free(std::move(item));
   effects->space = true;
+}
+
+FreeItem MetaState::Detach(Segment& segment, const Placed& placed, int64_t lease_until, bool soon, uint16_t tenant) {
+  tenants_.At(tenant).Detached(placed.units(), soon);
+  return segment.Detach(placed, lease_until, soon, tenant);
+}
+
+void MetaState::Free(FreeItem item) {
+  tenants_.Freed(item);
+  segments_.Get(item.placed().segment).Free(std::move(item));
 }
 
 void MetaState::DetachReplica(const Object& object, Replica* replica, bool keep, TimePoint now,
@@ -52,7 +63,7 @@ void MetaState::DetachReplica(const Object& object, Replica* replica, bool keep,
   const Placed placed = replica->placed;
   Segment& segment = segments_.Get(placed.segment);
   segment.replicas().fetch_sub(1, std::memory_order_relaxed);
-  FreeItem item = segment.Detach(placed, object.lease_until, !keep && !object.Leased(now));
+  FreeItem item = Detach(segment, placed, object.lease_until, !keep && !object.Leased(now), object.tenant);
   uint64_t seq = 0;
   if (!segment.dead()) {
     CatalogEntry entry;
@@ -95,7 +106,7 @@ Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const
   std::vector<Placed> all;
   for (uint32_t i = 0; i < object->replica_count; ++i) all.push_back(object->replicas()[i].placed);
   all.push_back(placed);
-  Object* grown = Object::Make(object->key(), object->size, all);
+  Object* grown = Object::Make(object->key(), object->size, object->tenant, all);
   grown->generation = object->generation;
   grown->checksum = object->checksum;
   grown->lease_until = object->lease_until;
@@ -135,8 +146,9 @@ void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePo
   shard.table.Erase(hash, object);
   // Replicas of the same generation elsewhere are as good as ever; older generations are over.
   if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation - 1);
-  counters_.objects.fetch_sub(1, std::memory_order_relaxed);
-  counters_.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
+  Tenant& tenant = tenants_.At(object->tenant);
+  tenant.objects.fetch_sub(1, std::memory_order_relaxed);
+  tenant.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
   NoteGone(shard, object);
   const bool pinned = object->pins > 0;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
@@ -156,13 +168,14 @@ void MetaState::DropPin(uint64_t generation, const Pin& pin, uint32_t count, Tim
   Object* object = pinned->second;
   object->pins -= count;
   counters_.pins.fetch_sub(count, std::memory_order_relaxed);
+  tenants_.At(object->tenant).pins.fetch_sub(count, std::memory_order_relaxed);
   if (object->pins > 0) return;
   shard.pinned.erase(pinned);
   if (!object->detached) return;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     Replica& replica = object->replicas()[i];
     Segment& segment = segments_.Get(replica.placed.segment);
-    FreeItem item(replica.placed, object->lease_until, false);
+    FreeItem item(replica.placed, object->lease_until, false, object->tenant);
     segment.feed().AwaitAck(replica.forget_seq, &item);
     if (item.held()) Release(std::move(item), now, effects);
   }
@@ -172,7 +185,7 @@ void MetaState::DropPin(uint64_t generation, const Pin& pin, uint32_t count, Tim
 void MetaState::Reap(TimePoint now) {
   Effects effects;
   for (FreeItem& item : deferred_.TakeDue(now)) {
-    segments_.Get(item.placed().segment).Free(std::move(item));
+    Free(std::move(item));
     effects.space = true;
   }
   segments_.Sweep();
@@ -184,9 +197,12 @@ Figures MetaState::figures() const {
   const auto read = [](const std::atomic<uint64_t>& value) {
     return value.load(std::memory_order_relaxed);
   };
-  f.objects = read(counters_.objects);
-  f.value_bytes = read(counters_.value_bytes);
-  f.grants = read(counters_.grants);
+  for (uint16_t slot = 0; slot < tenants_.count(); ++slot) {
+    const Tenant& tenant = tenants_.At(slot);
+    f.objects += read(tenant.objects);
+    f.value_bytes += read(tenant.value_bytes);
+    f.grants += read(tenant.grants);
+  }
   f.pins = read(counters_.pins);
   f.hits = read(counters_.hits);
   f.misses = read(counters_.misses);
@@ -212,7 +228,22 @@ Figures MetaState::figures() const {
   return f;
 }
 
-std::string MetaState::ExplainNoSpace(Medium medium, TimePoint) const {
+void MetaState::RefreshPool() {
+  uint64_t units = 0;
+  for (const auto& segment : segments_.All()) units += segment->dead() ? 0 : segment->total_units();
+  tenants_.SetPool(units);
+}
+
+std::string MetaState::ExplainNoSpace(Medium medium, uint16_t slot, TimePoint) const {
+  const Tenant& tenant = tenants_.At(slot);
+  const uint64_t limit = tenant.limit_units.load(std::memory_order_relaxed) / 100 * options_.evict_high;
+  const uint64_t held = tenant.held_units.load(std::memory_order_relaxed);
+  if (held >= limit) {
+    return "tenant '" + std::string(TenantShown(tenant.name)) + "' is at its quota: it holds " +
+           FormatBytes(held * kUnitBytes) + " of " +
+           FormatBytes(tenant.limit_units.load(std::memory_order_relaxed) * kUnitBytes) +
+           ", leased, pinned, being written or not free yet; retry later, ask for less or raise the quota";
+  }
   uint64_t total = 0, waiting = 0, live = 0, soon = 0;
   for (const auto& segment : segments_.All()) {
     if (segment->dead() || segment->info().medium != medium) continue;
@@ -221,7 +252,7 @@ std::string MetaState::ExplainNoSpace(Medium medium, TimePoint) const {
     waiting += segment->waiting_units() * kUnitBytes;
     soon += segment->soon_units() * kUnitBytes;
   }
-  const uint64_t grants = counters_.grants.load(std::memory_order_relaxed);
+  const uint64_t grants = figures().grants;
   return std::string(MediumName(medium)) + " is full: of " + FormatBytes(total) + ", " +
          FormatBytes(live) + " are leased, pinned or being written (" + std::to_string(grants) +
          " grants), " + FormatBytes(waiting - std::min(soon, waiting)) +
@@ -238,7 +269,7 @@ uint64_t MetaState::MetadataBytes() const {
   for (const auto& segment : segments_.All()) bytes += segment->MetadataBytes();
   constexpr uint64_t kMallocHeader = 8,
                      kMallocRounding = 8;  // glibc: header, and half of its 16-byte steps
-  const uint64_t objects = counters_.objects.load(std::memory_order_relaxed);
+  const uint64_t objects = figures().objects;
   return bytes + objects * (sizeof(Object) + kMallocHeader + kMallocRounding) +
          CommittedReplicas() * sizeof(Replica);
 }

@@ -6,16 +6,19 @@
 // and try again: see ops/.
 //
 // The map of this directory:
-//   meta_state.h      the front; one .cc per group of calls
-//   shard.h           1/64 of all keys: table, eviction order and grants under one lock
-//   object_table.h    open-addressing table of one shard        object.h   an object, its replicas
-//   and key in one block eviction_policy.h who goes first (lru_policy.cc)            evictor.cc
-//   takes the oldest of all shards segment.h         one pool of one node: allocator.h, counters,
-//   and the table of all segments catalog_feed.h    per node: records until acknowledged, space
-//   that waits for that, fences deferred_free.h   space that waits for leases sessions.h,
-//   membership.h, placement.h adoption.h        what a node reports that it holds, until it is in
-//   the tables
-//   ../mover/         copies between nodes; works on these parts, its lock comes before theirs
+//   meta_state.h       the front; one .cc per group of calls
+//   shard.h            1/64 of all keys: table, eviction order and grants under one lock
+//   object_table.h     open-addressing table of one shard
+//   object.h           an object, its replicas and key in one block
+//   stored_key.h       what a key of a tenant is called in the tables
+//   tenants.h          what each tenant holds, may hold, and who gives way first
+//   eviction_policy.h  who goes first (lru_policy.cc); evictor.cc takes the oldest of all shards
+//   segment.h          one pool of one node: allocator.h, counters, and the table of all segments
+//   catalog_feed.h     per node: records until acknowledged, space that waits for that, fences
+//   deferred_free.h    space that waits for leases
+//   sessions.h, membership.h, placement.h
+//   adoption.h         what a node reports that it holds, until it is in the tables
+//   ../mover/          copies between nodes; works on these parts, its lock comes before theirs
 //
 // Life of space: allocated by PutStart -> (commit) visible -> detached by remove or eviction
 // (FORGET is queued) -> FORGET acknowledged -> last lease and pin over -> free. Of an uncommitted
@@ -32,9 +35,11 @@
 #include <array>
 #include <atomic>
 #include <limits>
+#include <map>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -45,6 +50,8 @@
 #include "meta_service/state/segment.h"
 #include "meta_service/state/sessions.h"
 #include "meta_service/state/shard.h"
+#include "meta_service/state/stored_key.h"
+#include "meta_service/state/tenants.h"
 #include "meta_service/state/types.h"
 
 namespace mmc::meta {
@@ -76,8 +83,12 @@ class MetaState {
   const StateOptions& options() const { return options_; }
 
   // ---- sessions (meta_state_sessions.cc). kSessionLost: not known any more; kQueueFull: too many.
-  Result<uint64_t> OpenSession(const std::string& name, const std::string& host_id, uint32_t pid,
-                               TimePoint now);
+  // `tenant`: a slot of tenants(). `owner`: who may use it, where a certificate says who the caller is.
+  Result<uint64_t> OpenSession(const std::string& name, const std::string& host_id, uint32_t pid, TimePoint now,
+                               uint16_t tenant = 0,
+                               const std::shared_ptr<const security::Identity>& owner = security::NoIdentity());
+  // True, too, for a session that is not known.
+  bool OwnsSession(const security::Identity& caller, uint64_t session) const;
   Status SessionHeartbeat(uint64_t session, TimePoint now);
   // Ends it: grants are revoked (their space waits for the fences), pins released.
   Status CloseSession(uint64_t session, TimePoint now);
@@ -91,7 +102,7 @@ class MetaState {
   // One attempt for the rows that are not settled. Row codes: kOk, kExists, kBeingWritten (settled
   // when this very call holds the key), kNoSpace (not settled: space was evicted or waits),
   // kNoNode, kQueueFull (too many grants), kRecovering (settled: the key is not there, but a node
-  // may still report it). Errors of the call: kSessionLost.
+  // may still report it). Errors of the call: kSessionLost, kPermission (the session is another tenant's).
   Status PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now);
   // Row codes: kOk, kGrantLost, kReplicasLost, kQueueFull (the grant stays: commit again later).
   // `checksums` and `failed_replicas` are empty or as long as `grants`. `waits`, when given, gets
@@ -126,11 +137,10 @@ class MetaState {
   void Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now);
   // One bounded step (at most a few thousand keys looked at); call until cursor->done. Returns how
   // many it removed.
-  uint64_t RemoveStep(std::string_view prefix, WalkCursor* cursor, TimePoint now);
+  uint64_t RemoveStep(const KeyMatch& match, WalkCursor* cursor, TimePoint now);
   // Appends up to `limit` keys in all; a page may be short when few keys match: go on until
   // cursor->done.
-  void ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor,
-                std::vector<ListedKey>* out);
+  void ListStep(const KeyMatch& match, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out);
 
   // ---- eviction (evictor.cc)
   // Detaches the longest unused replicas of a segment until `bytes` are on their way to be free, or
@@ -138,7 +148,8 @@ class MetaState {
   // and pinned ones go to the young end (they are in use). Returns the bytes detached.
   uint64_t EvictFrom(uint32_t segment_slot, uint64_t bytes, EvictCause cause, uint32_t max_steps,
                      TimePoint now);
-  // Segments above the high threshold, down to the low one, at most `max_steps` replicas in all. (A
+  // Tenants above the high threshold of their quota, down to the low one. Then
+  // segments above the high threshold, down to the low one, at most `max_steps` replicas in all. (A
   // medium can only be above the threshold when one of its segments is.) Returns the bytes
   // detached.
   uint64_t EvictBetweenThresholds(uint32_t max_steps, TimePoint now);
@@ -158,6 +169,8 @@ class MetaState {
   // silence from here on makes nodes and sessions end.
   void Resumed(TimePoint now) { listening_since_.store(now.time_since_epoch().count()); }
   std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;
+  // Empty: there was never such a node.
+  std::string NodeName(uint32_t node) const { return membership_.NameOf(node); }
   uint64_t directory_version() const { return membership_.version(); }
 
   // ---- recovery (meta_state_recovery.cc): what nodes hold of the time before this start
@@ -178,13 +191,17 @@ class MetaState {
   // What the next start has to know of the nodes, in the order of their names.
   std::vector<MemberRow> Members() const;
 
+  // ---- tenants
+  Tenants& tenants() { return tenants_; }
+  std::vector<TenantFigures> TenantUse() const { return tenants_.figures(); }
+
   // ---- time and figures
   // Frees what has waited for its leases; forgets segments of dead nodes that nothing uses any
   // more.
   void Reap(TimePoint now);
   Figures figures() const;
   // "1.2 GiB leased or pinned, ...": why a put of this medium finds no room, for messages.
-  std::string ExplainNoSpace(Medium medium, TimePoint now) const;
+  std::string ExplainNoSpace(Medium medium, uint16_t tenant, TimePoint now) const;
   // Bytes that the tables of the state take for objects (keys not counted): for tests and
   // benchmarks.
   uint64_t MetadataBytes() const;
@@ -202,7 +219,8 @@ class MetaState {
     std::vector<uint32_t> acked;
   };
   struct Counters {
-    std::atomic<uint64_t> objects{0}, value_bytes{0}, grants{0}, pins{0};
+    // Those of objects and grants are kept by tenant, those of pins too.
+    std::atomic<uint64_t> pins{0};
     std::atomic<uint64_t> hits{0}, misses{0}, puts{0}, gets{0}, removes{0};
     std::atomic<uint64_t> evicted_objects[kEvictCauses] = {};
     std::atomic<uint64_t> evicted_bytes[kEvictCauses] = {};
@@ -239,7 +257,9 @@ class MetaState {
   bool SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) MMC_REQUIRES(shard.mutex);
   void InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed,
                    PutRow* row, Views* views, TimePoint now, Effects* effects);
-  void EvictForNeeds(const Placer& placer, TimePoint now);
+  void EvictForNeeds(const Placer& placer, uint16_t tenant, TimePoint now);
+  // Counts the row's replicas for the tenant. Row codes: kNoSpace (not settled when making room can help).
+  bool ChargeRow(Tenant& tenant, const PutSpec& spec, PutRow* row, uint64_t* lacking_units);
   Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed,
                  uint64_t stamp, uint64_t generation, Effects* effects,
                  std::vector<AckWait>* waits);
@@ -251,18 +271,36 @@ class MetaState {
   void NoteGone(Shard& shard, const Object* object) MMC_REQUIRES(shard.mutex);
   void EraseGrant(Shard& shard, Grant* grant) MMC_REQUIRES(shard.mutex);
   Code AbortOne(uint64_t session, uint64_t grant, Effects* effects);
-  void FreeUnwritten(const Placed& placed, Effects* effects);
+  void FreeUnwritten(const Placed& placed, uint16_t tenant, Effects* effects);
+  FreeItem Detach(Segment& segment, const Placed& placed, int64_t lease_until, bool soon, uint16_t tenant);
+  void Free(FreeItem item);
+  void RefreshPool();
   bool EndSession(const std::shared_ptr<Session>& session, TimePoint now, Effects* effects);
   void RevokeGrants(uint64_t session, Effects* effects);
   std::vector<uint64_t> SessionsOfExpiredGrants(TimePoint now);
 
   void AppendReplicas(const Object& object, uint32_t* first, uint32_t* count, Views* views) const;
   void Prefetch(std::span<const uint64_t> hashes);
-  uint64_t EvictStep(Shard& shard, uint32_t segment_slot, uint64_t limit, uint64_t wanted_units,
-                     EvictCause cause, uint32_t* steps, TimePoint now, Effects* effects)
-      MMC_REQUIRES(shard.mutex);
-  uint64_t OldestStamp(Shard& shard, uint32_t segment_slot);
+  // Whose replicas, and where.
+  static constexpr uint32_t kAnySegment = UINT32_MAX;
+  struct EvictQueue {
+    uint16_t tenant = 0;
+    uint32_t segment = kAnySegment;
+  };
+  static Replica* VictimIn(Shard& shard, const EvictQueue& queue) MMC_REQUIRES(shard.mutex);
+  uint64_t EvictStep(Shard& shard, const EvictQueue& queue, uint64_t limit, uint64_t wanted_units, EvictCause cause,
+                     uint32_t* steps, TimePoint now, Effects* effects) MMC_REQUIRES(shard.mutex);
+  uint64_t OldestStamp(Shard& shard, const EvictQueue& queue);
+  // These return units detached.
+  uint64_t EvictOldest(const EvictQueue& queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps,
+                       TimePoint now);
+  uint64_t EvictInTurns(uint32_t segment_slot, uint64_t wanted_units, std::vector<Tenants::Turn> turns, double floor,
+                        EvictCause cause, uint32_t* steps, TimePoint now);
+  uint64_t EvictFor(uint16_t asker, uint32_t segment_slot, uint64_t units, uint32_t max_steps, TimePoint now);
+  void EvictForQuota(uint16_t slot, uint64_t units, TimePoint now);
+  uint64_t EvictOverQuotas(uint32_t* steps, TimePoint now);
 
+  bool MayAccuse(uint16_t tenant, uint32_t node, TimePoint now);
   void DropSegment(Segment& segment, TimePoint now, Effects* effects);
   void DropSegments(const Membership::Segments& segments, TimePoint now, Effects* effects);
 
@@ -289,6 +327,7 @@ class MetaState {
   std::atomic<uint64_t> next_stamp_{1};
   std::atomic<uint64_t> next_generation_;
   Counters counters_;
+  Tenants tenants_;
   SegmentTable segments_;
   DeferredFree deferred_;
   Sessions sessions_;
@@ -303,6 +342,9 @@ class MetaState {
   std::atomic<uint64_t> late_floor_{0};  // records below this generation are not taken; 0: none
   mutable Mutex recovery_mutex_;      // before membership
   TimePoint recovery_began_ MMC_GUARDED_BY(recovery_mutex_);
+  Mutex accused_mutex_;
+  // Nodes of which a tenant has said that they cannot be reached, and when its word was last taken.
+  std::map<std::pair<uint16_t, uint32_t>, TimePoint> accused_ MMC_GUARDED_BY(accused_mutex_);
 };
 
 }  // namespace mmc::meta

@@ -30,7 +30,7 @@ void MetaState::DropSegment(Segment& segment, TimePoint now, Effects* effects) {
     for (bool more = true; more;) {
       MutexLock lock(shard.mutex);
       for (uint32_t n = 0; n < kDropsPerLock && more; ++n) {
-        Replica* replica = shard.policy->Victim(segment.slot());
+        Replica* replica = shard.policy->AnyIn(segment.slot());
         more = replica != nullptr;
         if (!more) break;
         Object* object = Object::Of(replica);
@@ -44,13 +44,14 @@ void MetaState::DropSegment(Segment& segment, TimePoint now, Effects* effects) {
   }
   std::vector<FreeItem> freed;
   segment.feed().Close(&freed);
-  for (FreeItem& item : freed) segments_.Get(item.placed().segment).Free(std::move(item));
+  for (FreeItem& item : freed) Free(std::move(item));
 }
 
 void MetaState::DropSegments(const Membership::Segments& segments, TimePoint now,
                              Effects* effects) {
   for (const auto& segment : segments) DropSegment(*segment, now, effects);
   if (segments.empty()) return;
+  RefreshPool();
   effects->feeds.push_back(
       segments.front()->node());  // a poll of it must not wait on, nor a commit
   effects->acked.push_back(segments.front()->node());
@@ -66,6 +67,7 @@ Result<Joined> MetaState::Join(const JoinSpec& spec, TimePoint now) {
   }
   Effects effects;
   DropSegments(admission.dropped, now, &effects);
+  RefreshPool();
   effects.space = true;
   Tell(effects);
   return Joined{admission.node, admission.resumed, admission.want_catalog};
@@ -97,10 +99,20 @@ Status MetaState::CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acke
   return Status::Ok();
 }
 
+// A tenant that says again and again that a node cannot be reached would keep everybody's blocks away from it: where
+// there are others, its word counts for one tenth of the time.
+bool MetaState::MayAccuse(uint16_t tenant, uint32_t node, TimePoint now) {
+  if (tenants_.count() == 1) return true;
+  const Duration rest = 10 * options_.node_suspect;
+  MutexLock lock(accused_mutex_);
+  std::erase_if(accused_, [&](const auto& entry) { return entry.second + rest <= now; });
+  return accused_.try_emplace({tenant, node}, now).second;
+}
+
 Status MetaState::ReportReplica(uint64_t session_id, uint32_t node, Code met, TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
   session->Heard(now);
-  if (!SpeaksAgainstNode(met)) return Status::Ok();
+  if (!SpeaksAgainstNode(met) || !MayAccuse(session->tenant(), node, now)) return Status::Ok();
   return membership_.Suspect(node, options_.node_suspect, now);
 }
 

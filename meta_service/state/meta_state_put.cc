@@ -38,6 +38,9 @@ void MetaState::SettleKnown(const PutSpec& spec, std::span<PutRow> rows) {
 Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views,
                            TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(spec.session));
+  if (session->tenant() != spec.tenant) {
+    return Status(Code::kPermission, "session " + std::to_string(spec.session) + " was opened for another tenant");
+  }
   session->Heard(now);
   for (const PutRow& row : rows) ShardOf(row.hash).PrefetchSlot(row.hash);
   SettleKnown(spec, rows);
@@ -45,30 +48,45 @@ Status MetaState::PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* v
   Effects effects;
   Placer placer(membership_.View(), spec, session->host_id(), options_.seed + spec.call);
   std::vector<Placed> placed;
+  Tenant& tenant = tenants_.At(spec.tenant);
+  uint64_t lacking_units = 0;
   for (PutRow& row : rows) {
     if (row.settled || row.code == Code::kBeingWritten) continue;
-    if (session->grants().load(std::memory_order_relaxed) >= options_.max_grants_per_session) {
+    if (session->grants().load(std::memory_order_relaxed) >= options_.max_grants_per_session ||
+        tenant.grants.load(std::memory_order_relaxed) >= options_.max_grants_per_tenant) {
       row.code = Code::kQueueFull;
       row.settled = true;
       continue;
     }
+    if (!ChargeRow(tenant, spec, &row, &lacking_units)) continue;
     row.code = placer.Place(row.size, &placed);
     if (row.code == Code::kOk) {
       InsertGrant(spec, *session, placed, &row, views, now, &effects);
     } else {
+      tenant.Uncharge(uint64_t{UnitsOf(row.size)} * spec.replicas);
       row.settled = row.code != Code::kNoSpace;
     }
   }
-  EvictForNeeds(placer, now);
+  if (lacking_units > 0) EvictForQuota(spec.tenant, lacking_units, now);
+  EvictForNeeds(placer, spec.tenant, now);
   Tell(effects);
   return session->ended()
              ? Status(Code::kSessionLost, "the session ended during the call, open a new one")
              : Status::Ok();
 }
 
+bool MetaState::ChargeRow(Tenant& tenant, const PutSpec& spec, PutRow* row, uint64_t* lacking_units) {
+  const uint64_t units = uint64_t{UnitsOf(row->size)} * spec.replicas;
+  if (tenant.TryCharge(units)) return true;
+  row->code = Code::kNoSpace;
+  row->settled = units > tenant.limit_units.load(std::memory_order_relaxed);
+  if (!row->settled) *lacking_units += units;
+  return false;
+}
+
 void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<const Placed> placed,
                             PutRow* row, Views* views, TimePoint now, Effects* effects) {
-  Object* object = Object::Make(row->key, static_cast<uint32_t>(row->size), placed);
+  Object* object = Object::Make(row->key, static_cast<uint32_t>(row->size), spec.tenant, placed);
   object->writing = true;
   Shard& shard = ShardOf(row->hash);
   {
@@ -93,34 +111,35 @@ void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<con
     if (row->code == Code::kOk) {
       AppendReplicas(*object, &row->first_replica, &row->replicas, views);
       session.grants().fetch_add(1, std::memory_order_relaxed);
-      counters_.grants.fetch_add(1, std::memory_order_relaxed);
+      tenants_.At(spec.tenant).grants.fetch_add(1, std::memory_order_relaxed);
       return;
     }
   }
   Object::Destroy(object);
-  for (const Placed& extents : placed) FreeUnwritten(extents, effects);
+  for (const Placed& extents : placed) FreeUnwritten(extents, spec.tenant, effects);
 }
 
 // Nothing was written there, or whoever did is done: no lease, no catalog record, no fence to wait
 // for.
-void MetaState::FreeUnwritten(const Placed& placed, Effects* effects) {
+void MetaState::FreeUnwritten(const Placed& placed, uint16_t tenant, Effects* effects) {
+  tenants_.At(tenant).Uncharge(placed.units());
   segments_.Get(placed.segment).Free(placed);
   effects->space = true;
 }
 
 // What is on its way already (detached, waiting for an acknowledgement only) counts as found.
-void MetaState::EvictForNeeds(const Placer& placer, TimePoint now) {
+void MetaState::EvictForNeeds(const Placer& placer, uint16_t tenant, TimePoint now) {
   constexpr uint32_t kMaxSteps = 8192;
   for (const auto& [slot, need] : placer.needs()) {
     const uint64_t coming = need.segment->free_units() + need.segment->soon_units();
     if (coming >= need.units || need.segment->dead()) continue;
-    EvictFrom(slot, (need.units - coming) * kUnitBytes, EvictCause::kInline, kMaxSteps, now);
+    EvictFor(tenant, slot, need.units - coming, kMaxSteps, now);
   }
 }
 
 void MetaState::EraseGrant(Shard& shard, Grant* grant) {
+  tenants_.At(grant->object->tenant).grants.fetch_sub(1, std::memory_order_relaxed);
   shard.grants.Erase(grant);
-  counters_.grants.fetch_sub(1, std::memory_order_relaxed);
 }
 
 Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants,
@@ -168,7 +187,7 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
     const Placed placed = object->replicas()[i].placed;
     if ((failed >> i & 1) == 0 && !segments_.Get(placed.segment).dead()) continue;
     CloseUp(shard, object, i);
-    FreeUnwritten(placed, effects);
+    FreeUnwritten(placed, object->tenant, effects);
   }
   const uint64_t hash = grant->hash;
   EraseGrant(shard, grant);
@@ -183,8 +202,9 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
   object->pins = 0;
   object->writing = false;
   for (uint32_t i = 0; i < object->replica_count; ++i) shard.policy->Insert(object->replicas() + i);
-  counters_.objects.fetch_add(1, std::memory_order_relaxed);
-  counters_.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
+  Tenant& tenant = tenants_.At(object->tenant);
+  tenant.objects.fetch_add(1, std::memory_order_relaxed);
+  tenant.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
   NoteReplicas(shard, object, hash);
   QueueAdds(*object, effects, waits);
   return Code::kOk;
@@ -240,7 +260,7 @@ Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, Effects* effects) 
   shard.table.Erase(grant->hash, object);
   EraseGrant(shard, grant);
   for (uint32_t i = 0; i < object->replica_count; ++i)
-    FreeUnwritten(object->replicas()[i].placed, effects);
+    FreeUnwritten(object->replicas()[i].placed, object->tenant, effects);
   Object::Destroy(object);
   return Code::kOk;
 }

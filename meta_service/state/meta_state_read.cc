@@ -83,7 +83,9 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
       Object* object = shard.table.Find(row.hash, keys[i]);
       if (object == nullptr || object->writing) continue;
       if (pin) {
-        if (counters_.pins.load(std::memory_order_relaxed) >= options_.max_pins) {
+        Tenant& tenant = tenants_.At(object->tenant);
+        if (tenant.pins.load(std::memory_order_relaxed) >= options_.max_pins_per_tenant ||
+            counters_.pins.load(std::memory_order_relaxed) >= options_.max_pins) {
           row.code = Code::kQueueFull;
           continue;
         }
@@ -95,6 +97,7 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
           continue;
         }
         ++object->pins;
+        tenant.pins.fetch_add(1, std::memory_order_relaxed);
         counters_.pins.fetch_add(1, std::memory_order_relaxed);
       }
       object->lease_until = std::max(object->lease_until, until);

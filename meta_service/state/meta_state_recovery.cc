@@ -166,7 +166,7 @@ void MetaState::AdoptOne(NodeReport& report, Adoption::Ready& ready, TimePoint n
     return;
   }
   CountConflict(report, why, ready.key, ready.generation);
-  FreeItem item = ready.segment->Detach(ready.placed, 0, true);
+  FreeItem item = ready.segment->Detach(ready.placed, 0, true);  // nobody's: it was never counted
   CatalogEntry entry;
   entry.forget = true;
   entry.segment = ready.segment->info().id;
@@ -179,6 +179,9 @@ void MetaState::AdoptOne(NodeReport& report, Adoption::Ready& ready, TimePoint n
 
 bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind* why, TimePoint now,
                        Effects* effects) {
+  const auto slot = tenants_.SlotOf(SplitStoredKey(ready.key)->tenant);  // Adoption takes no others
+  if (!slot.ok()) return false;
+  Tenant& tenant = tenants_.At(*slot);
   Shard& shard = ShardOf(hash);
   MutexLock lock(shard.mutex);
   *why = ConflictKind::kGeneration;
@@ -199,6 +202,7 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
       fits &= segments_.Get(object->replicas()[i].placed.segment).node() != ready.segment->node();
     }
     if (!fits) return false;
+    tenant.Charge(ready.placed.units());
     const uint8_t asked = std::max(object->asked, ready.asked);
     object = AddReplica(shard, object, hash, ready.placed);
     object->asked = std::max(asked, object->replica_count);
@@ -215,7 +219,7 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
                                                                                std::memory_order_relaxed);
     RemoveObject(shard, object, hash, now, effects);
   }
-  object = Object::Make(ready.key, ready.size, {&ready.placed, 1});
+  object = Object::Make(ready.key, ready.size, *slot, {&ready.placed, 1});
   object->generation = ready.generation;
   object->checksum = ready.checksum;
   object->stamp = next_stamp_.fetch_add(1, std::memory_order_relaxed);
@@ -224,8 +228,9 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
   NoteReplicas(shard, object, hash);
   shard.policy->Insert(object->replicas());
   ready.segment->replicas().fetch_add(1, std::memory_order_relaxed);
-  counters_.objects.fetch_add(1, std::memory_order_relaxed);
-  counters_.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
+  tenant.Charge(ready.placed.units());
+  tenant.objects.fetch_add(1, std::memory_order_relaxed);
+  tenant.value_bytes.fetch_add(object->size, std::memory_order_relaxed);
   return true;
 }
 

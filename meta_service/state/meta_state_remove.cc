@@ -29,7 +29,7 @@ void MetaState::Remove(std::span<const std::string_view> keys, std::span<Code> c
   Tell(effects);
 }
 
-uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, TimePoint now) {
+uint64_t MetaState::RemoveStep(const KeyMatch& match, WalkCursor* cursor, TimePoint now) {
   Effects effects;
   uint64_t removed = 0;
   std::vector<std::pair<uint64_t, Object*>> found;
@@ -41,7 +41,7 @@ uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, Time
     MutexLock lock(shard.mutex);
     cursor->from_hash = shard.table.Walk(cursor->from_hash, kStepSlots, &found);
     for (auto& [hash, object] : found) {
-      if (object->writing || !object->key().starts_with(prefix)) continue;
+      if (object->writing || !match(object->key())) continue;
       if (burying_.load(std::memory_order_relaxed)) Bury(shard, hash, object->generation);
       RemoveObject(shard, object, hash, now, &effects);
       ++removed;
@@ -54,8 +54,7 @@ uint64_t MetaState::RemoveStep(std::string_view prefix, WalkCursor* cursor, Time
   return removed;
 }
 
-void MetaState::ListStep(std::string_view prefix, size_t limit, WalkCursor* cursor,
-                         std::vector<ListedKey>* out) {
+void MetaState::ListStep(const KeyMatch& match, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out) {
   std::vector<std::pair<uint64_t, Object*>> found;
   bool full = false;
   if (cursor->shard < kShards) {
@@ -64,13 +63,13 @@ void MetaState::ListStep(std::string_view prefix, size_t limit, WalkCursor* curs
     const uint64_t next = shard.table.Walk(cursor->from_hash, kStepSlots, &found);
     cursor->from_hash = next;
     for (auto& [hash, object] : found) {
-      if (object->writing || !object->key().starts_with(prefix)) continue;
+      if (object->writing || !match(object->key())) continue;
       if (out->size() >= limit) {
         cursor->from_hash = hash;  // the first one that did not fit opens the next page
         full = true;
         break;
       }
-      out->push_back({std::string(object->key()), object->size});
+      out->push_back({std::string(SplitStoredKey(object->key())->key), object->size});
     }
   }
   if (!full && cursor->from_hash == 0) ++cursor->shard;

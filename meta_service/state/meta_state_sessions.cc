@@ -5,11 +5,28 @@
 
 namespace mmc::meta {
 
-Result<uint64_t> MetaState::OpenSession(const std::string& name, const std::string& host_id,
-                                        uint32_t pid, TimePoint now) {
-  MMC_ASSIGN_OR_RETURN(auto session,
-                       sessions_.Open(name, host_id, pid, options_.max_sessions, now));
-  return session->id();
+Result<uint64_t> MetaState::OpenSession(const std::string& name, const std::string& host_id, uint32_t pid,
+                                        TimePoint now, uint16_t slot,
+                                        const std::shared_ptr<const security::Identity>& owner) {
+  Tenant& tenant = tenants_.At(slot);
+  if (tenant.sessions.fetch_add(1, std::memory_order_relaxed) >= options_.max_sessions_per_tenant) {
+    tenant.sessions.fetch_sub(1, std::memory_order_relaxed);
+    return Status(Code::kQueueFull, "tenant '" + std::string(TenantShown(tenant.name)) + "' has " +
+                                        std::to_string(options_.max_sessions_per_tenant) +
+                                        " client sessions open, no more are taken");
+  }
+  auto session = sessions_.Open(name, host_id, pid, slot, owner, options_.max_sessions, now);
+  if (session.ok()) return (*session)->id();
+  tenant.sessions.fetch_sub(1, std::memory_order_relaxed);
+  return session.status();
+}
+
+bool MetaState::OwnsSession(const security::Identity& caller, uint64_t id) const {
+  const auto session = sessions_.Find(id);
+  if (!session.ok()) return true;
+  const security::Identity& owner = (*session)->owner();
+  return owner.role == caller.role && owner.subject == caller.subject && owner.tenant == caller.tenant &&
+         owner.name == caller.name;
 }
 
 Status MetaState::SessionHeartbeat(uint64_t id, TimePoint now) {
@@ -31,6 +48,7 @@ bool MetaState::EndSession(const std::shared_ptr<Session>& session, TimePoint no
   std::unordered_map<uint64_t, Pin> pins;
   if (!session->End(&pins)) return false;
   sessions_.Erase(session->id());
+  tenants_.At(session->tenant()).sessions.fetch_sub(1, std::memory_order_relaxed);
   for (const auto& [generation, pin] : pins) DropPin(generation, pin, pin.count, now, effects);
   RevokeGrants(session->id(), effects);
   return true;
@@ -47,10 +65,10 @@ void MetaState::RevokeGrants(uint64_t session, Effects* effects) {
       shard.table.Erase(grant.hash, object);
       for (uint32_t i = 0; i < object->replica_count; ++i) {
         Segment& segment = segments_.Get(object->replicas()[i].placed.segment);
-        FreeItem item = segment.Detach(object->replicas()[i].placed, 0, false);
+        FreeItem item = Detach(segment, object->replicas()[i].placed, 0, false, object->tenant);
         if (segment.feed().AwaitFence(session, &item)) effects->feeds.push_back(segment.node());
         if (item.held()) {  // the node is gone
-          segment.Free(std::move(item));
+          Free(std::move(item));
           effects->space = true;
         }
       }

@@ -80,18 +80,20 @@ struct Object {
   uint32_t pins;        // while being written: the grant's slot
   uint32_t size;        // bytes of the value, at most 1 GiB
   uint16_t key_bytes;
+  uint16_t tenant;  // slot in Tenants
   uint8_t replica_count;
   uint8_t replica_capacity;
-  bool writing;   // has a grant, not visible
-  bool detached;  // out of the table, kept for its pins
-  uint8_t asked;  // replicas it should have
+  uint8_t asked;      // replicas it should have
+  bool writing : 1;   // has a grant, not visible
+  bool detached : 1;  // out of the table, kept for its pins
 
-  static Object* Make(std::string_view key, uint32_t size, std::span<const Placed> placed) {
+  static Object* Make(std::string_view key, uint32_t size, uint16_t tenant, std::span<const Placed> placed) {
     void* memory = std::malloc(sizeof(Object) + placed.size() * sizeof(Replica) + key.size());
     if (memory == nullptr) throw std::bad_alloc();
     auto* object = new (memory) Object{};
     object->size = size;
     object->key_bytes = static_cast<uint16_t>(key.size());
+    object->tenant = tenant;
     object->replica_count = object->replica_capacity = object->asked =
         static_cast<uint8_t>(placed.size());
     for (size_t i = 0; i < placed.size(); ++i) {

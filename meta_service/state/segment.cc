@@ -98,11 +98,11 @@ void Segment::Free(Placed placed) {
   placed.DropList();
 }
 
-FreeItem Segment::Detach(const Placed& placed, int64_t lease_until, bool soon) {
+FreeItem Segment::Detach(const Placed& placed, int64_t lease_until, bool soon, uint16_t tenant) {
   const uint64_t units = placed.units();
   waiting_units_.fetch_add(units, std::memory_order_relaxed);
   if (soon) soon_units_.fetch_add(units, std::memory_order_relaxed);
-  return FreeItem(placed, lease_until, soon);
+  return FreeItem(placed, lease_until, soon, tenant);
 }
 
 void Segment::Free(FreeItem item) {

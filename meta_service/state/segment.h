@@ -39,7 +39,7 @@ class Segment {
   // Never given to anyone, or of a writer that is done: free at once.
   void Free(Placed placed);
   // The replica is given up; its units count as waiting until Free(item).
-  FreeItem Detach(const Placed& placed, int64_t lease_until, bool soon);
+  FreeItem Detach(const Placed& placed, int64_t lease_until, bool soon, uint16_t tenant = FreeItem::kNoTenant);
   void Free(FreeItem item);
 
   // No more allocations; what is left drains.

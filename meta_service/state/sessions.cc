@@ -1,5 +1,7 @@
 #include "meta_service/state/sessions.h"
 
+#include <utility>
+
 namespace mmc::meta {
 
 bool Session::AddPin(uint64_t generation, uint64_t hash, uint32_t max) {
@@ -32,15 +34,16 @@ bool Session::End(std::unordered_map<uint64_t, Pin>* pins) {
 }
 
 Result<std::shared_ptr<Session>> Sessions::Open(const std::string& name, const std::string& host_id,
-                                                uint32_t pid, uint32_t max_sessions,
-                                                TimePoint now) {
+                                                uint32_t pid, uint16_t tenant,
+                                                std::shared_ptr<const security::Identity> owner,
+                                                uint32_t max_sessions, TimePoint now) {
   MutexLock lock(mutex_);
   if (sessions_.size() >= max_sessions) {
     return Status(Code::kQueueFull,
                   std::to_string(max_sessions) + " client sessions are open, no more are taken");
   }
   const uint64_t id = next_id_++;
-  auto session = std::make_shared<Session>(id, name, host_id, pid, now);
+  auto session = std::make_shared<Session>(id, name, host_id, pid, tenant, std::move(owner), now);
   sessions_.emplace(id, session);
   return session;
 }

@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/security/identity.h"
 
 namespace mmc::meta {
 
@@ -25,8 +26,14 @@ struct Pin {
 
 class Session {
  public:
-  Session(uint64_t id, std::string name, std::string host_id, uint32_t pid, TimePoint now)
-      : id_(id), name_(std::move(name)), host_id_(std::move(host_id)), pid_(pid) {
+  Session(uint64_t id, std::string name, std::string host_id, uint32_t pid, uint16_t tenant,
+          std::shared_ptr<const security::Identity> owner, TimePoint now)
+      : id_(id),
+        name_(std::move(name)),
+        host_id_(std::move(host_id)),
+        pid_(pid),
+        tenant_(tenant),
+        owner_(std::move(owner)) {
     Heard(now);
   }
 
@@ -34,6 +41,8 @@ class Session {
   const std::string& name() const { return name_; }
   const std::string& host_id() const { return host_id_; }
   uint32_t pid() const { return pid_; }
+  uint16_t tenant() const { return tenant_; }  // slot in Tenants
+  const security::Identity& owner() const { return *owner_; }
 
   void Heard(TimePoint now) {
     last_heard_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
@@ -55,6 +64,8 @@ class Session {
   const uint64_t id_;
   const std::string name_, host_id_;
   const uint32_t pid_;
+  const uint16_t tenant_;
+  const std::shared_ptr<const security::Identity> owner_;
   std::atomic<int64_t> last_heard_{0};
   std::atomic<uint32_t> grants_{0};
   std::atomic<bool> ended_{false};
@@ -67,7 +78,9 @@ class Sessions {
   explicit Sessions(uint64_t first_id) : next_id_(first_id) {}
 
   Result<std::shared_ptr<Session>> Open(const std::string& name, const std::string& host_id,
-                                        uint32_t pid, uint32_t max_sessions, TimePoint now);
+                                        uint32_t pid, uint16_t tenant,
+                                        std::shared_ptr<const security::Identity> owner, uint32_t max_sessions,
+                                        TimePoint now);
   // Errors: kSessionLost.
   Result<std::shared_ptr<Session>> Find(uint64_t id) const;
   void Erase(uint64_t id);

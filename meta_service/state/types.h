@@ -13,6 +13,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
+#include "meta_service/tenant_quota.h"
 
 namespace mmc::meta {
 
@@ -82,6 +83,11 @@ struct StateOptions {
   // What is removed while a node may still come back with it is remembered, up to so many keys; after that what such a
   // node holds is not taken any more.
   uint32_t max_buried = 1u << 18;
+  std::vector<TenantQuota> quotas;
+  // Of one tenant, whatever its quota: so that none takes all there are.
+  uint32_t max_sessions_per_tenant = 32'768;
+  uint32_t max_grants_per_tenant = 1u << 20;
+  uint32_t max_pins_per_tenant = 1u << 21;
 };
 
 // ---- batches
@@ -113,7 +119,8 @@ struct Views {
 
 struct PutSpec {
   uint64_t session = 0;
-  uint64_t call = 0;  // MetaState::NextCall(); the same for every attempt of one call
+  uint16_t tenant = 0;  // whose keys the rows have: that of the session
+  uint64_t call = 0;    // MetaState::NextCall(); the same for every attempt of one call
   uint32_t replicas = 1;
   std::span<const uint32_t> preferred;  // node ids
   Medium medium = Medium::kDram;
@@ -261,6 +268,16 @@ struct AckWait {
 
 enum class EvictCause : uint8_t { kBackground = 0, kInline = 1 };
 inline constexpr int kEvictCauses = 2;
+
+struct TenantFigures {
+  std::string name;  // empty: the default tenant
+  uint64_t objects = 0, value_bytes = 0;
+  uint64_t used_bytes = 0;     // replicas, grants and what waits to be freed
+  uint64_t waiting_bytes = 0;  // of these, what waits to be freed
+  uint64_t quota_bytes = 0;    // 0: none
+  uint64_t sessions = 0, grants = 0, pins = 0;
+  uint64_t evicted_objects = 0, evicted_bytes = 0;
+};
 
 struct Figures {
   uint64_t objects = 0, value_bytes = 0, capacity_bytes = 0, used_bytes = 0, waiting_bytes = 0;

@@ -1,5 +1,5 @@
 # Tests of client.
-foreach(test put_get bad_input async view location_cache session integrity recovery)
+foreach(test put_get bad_input async view location_cache session integrity recovery tenant)
   mmc_test(client_${test}_test
     SOURCES unit/client_${test}_test.cc
     DEPS mmc_client mmc_meta mmc_local PkgConfig::xxhash)

@@ -10,7 +10,7 @@ set_tests_properties(tidy tidy_test PROPERTIES LABELS tidy TIMEOUT 120)
 
 # Real daemons: one ctest test per file, so that they run side by side. None is ever skipped.
 foreach(name test_capture test_cli test_cluster test_daemons test_garbage test_http test_integrity test_pool
-             test_recovery test_tls test_work)
+             test_recovery test_roles test_tls test_work)
   add_test(NAME e2e_${name} COMMAND ${MMC_PYTEST} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${name}.py)
   set_tests_properties(e2e_${name} PROPERTIES
     LABELS e2e TIMEOUT 300 ENVIRONMENT MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

@@ -28,7 +28,7 @@ void Read(std::span<const std::byte> bytes) {
   for (const CatalogSegmentRow& row : image->identity.segments) segments[row.id] = row.size;
   std::vector<std::pair<uint64_t, uint64_t>> claims;
   for (const CatalogImage::Record& record : image->records) {
-    Check(!record.key.empty() && record.key.size() <= kMaxKeyBytes);
+    Check(!record.key.empty() && record.key.size() <= kMaxStoredKeyBytes);
     Check(record.size != 0 && record.size <= kMaxValueBytes);
     Check(segments.count(record.segment) == 1);
     uint64_t room = 0;

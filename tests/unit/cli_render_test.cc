@@ -78,6 +78,20 @@ TEST(CliRender, StatusHasEveryCounter) {
   EXPECT_THAT(StatusText(SomeStatus()), HasSubstr("75.0% hit"));
 }
 
+TEST(CliRender, StatusShowsTenantsWhereThereAreAny) {
+  ClusterStatus status = SomeStatus();
+  EXPECT_EQ(StatusText(status).find("TENANT"), std::string::npos);
+  status.tenants = {{.name = "default", .objects = 3, .used_bytes = 1 << 20}};
+  EXPECT_EQ(StatusText(status).find("TENANT"), std::string::npos) << "the one that is always there";
+  status.tenants.push_back({.name = "team-a", .objects = 5, .used_bytes = 3 << 20, .quota_bytes = 4 << 20});
+  EXPECT_THAT(StatusText(status), HasSubstr("team-a   3.00 MiB  4.00 MiB  75.0%"));
+  const boost::json::object json = StatusJson(status);
+  const boost::json::array& tenants = json.at("tenants").as_array();
+  ASSERT_EQ(tenants.size(), 2u);
+  EXPECT_EQ(tenants[1].at("name"), "team-a");
+  EXPECT_EQ(tenants[1].at("quota_bytes"), 4 << 20);
+}
+
 TEST(CliRender, TopShowsRates) {
   ClusterStatus now = SomeStatus();
   now.puts = 300;

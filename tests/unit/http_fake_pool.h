@@ -19,6 +19,10 @@ class FakePool final : public PoolView {
     AddNode(1, "alpha:7000", 100 << 20, 40 << 20, proto::NODE_SERVING);
     AddNode(2, "beta", 200 << 20, 0, proto::NODE_SUSPECT);
     cluster_.set_term(3);
+    auto* tenant = cluster_.add_tenants();
+    tenant->set_name("team-a");
+    tenant->set_used_bytes(4096);
+    tenant->set_quota_bytes(1 << 20);
     cluster_.set_capacity_bytes(300 << 20);
     cluster_.set_used_bytes(40 << 20);
     cluster_.set_lookups_hit(3);

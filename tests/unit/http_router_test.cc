@@ -233,6 +233,9 @@ TEST_F(HttpRouterTest, Capacity) {
   EXPECT_EQ(usage.at("data").at("npu").at("capacity_bytes"), 0);
   EXPECT_EQ(usage.at("data").at("npu").at("usage"), 0.0);
   EXPECT_EQ(GetJson("/api/v1/capacity/segment_remaining").at("data").at("beta-dram"), 209715200);
+  const json::value tenant = GetJson("/api/v1/tenants").at("data").at("team-a");
+  EXPECT_EQ(tenant.at("used_bytes"), 4096);
+  EXPECT_EQ(tenant.at("quota_bytes"), 1 << 20);
 }
 
 TEST_F(HttpRouterTest, OnlyReadsOnlyPagesThatAreThere) {

@@ -181,7 +181,7 @@ TEST(CatalogTest, RecordsThatCannotBeAreRefused) {
     return (*catalog)->Add(object.View()).code();
   };
   EXPECT_EQ(code([](Object& o) { o.key.clear(); }), Code::kInvalidArgument);
-  EXPECT_EQ(code([](Object& o) { o.key.assign(kMaxKeyBytes + 1, 'k'); }), Code::kInvalidArgument);
+  EXPECT_EQ(code([](Object& o) { o.key.assign(kMaxStoredKeyBytes + 1, 'k'); }), Code::kInvalidArgument);
   EXPECT_EQ(code([](Object& o) { o.size = 0; }), Code::kInvalidArgument);
   EXPECT_EQ(code([](Object& o) { o.size = kMaxValueBytes + 1; }), Code::kInvalidArgument);
   EXPECT_EQ(code([](Object& o) { o.size += kMaxValueBytes / 2; }), Code::kInvalidArgument);

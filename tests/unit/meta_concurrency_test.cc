@@ -167,7 +167,7 @@ class MetaConcurrency : public ::testing::Test {
       if (i % 200 == 0 && incarnation < 20) Join("mortal", ++incarnation);
       WalkCursor cursor;
       std::vector<ListedKey> keys;
-      while (!cursor.done) state_.ListStep("", 10'000, &cursor, &keys);
+      while (!cursor.done) state_.ListStep(KeyMatch({}, {}), 10'000, &cursor, &keys);
       state_.figures();
       std::this_thread::yield();
     }
@@ -191,7 +191,7 @@ TEST_F(MetaConcurrency, EveryByteIsAccountedForInTheEnd) {
   others.emplace_back([this] { Background(); });
   for (std::thread& client : clients) client.join();
   WalkCursor cursor;
-  while (!cursor.done) state_.RemoveStep("", &cursor, now());
+  while (!cursor.done) state_.RemoveStep(KeyMatch({}, {}), &cursor, now());
   done_.store(true);
   for (std::thread& other : others) other.join();
   // Leases are of the real clock: look from far ahead.

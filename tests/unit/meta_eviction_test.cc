@@ -137,7 +137,7 @@ TEST_F(MetaEviction, APoolThatIsLeasedLosesNothing) {
   for (int i = 0; i < 64; ++i) Lookup(Key(i), 100s);
   EXPECT_EQ(PutStart(session, {"new"}, 64_KiB)[0].code, Code::kNoSpace);
   EXPECT_EQ(Present(0, 64), 64);
-  EXPECT_NE(state_.ExplainNoSpace(Medium::kDram, now()).find("4.00 MiB are leased"),
+  EXPECT_NE(state_.ExplainNoSpace(Medium::kDram, 0, now()).find("4.00 MiB are leased"),
             std::string::npos);
 }
 

@@ -190,7 +190,7 @@ TEST_F(MetaRecoveryLive, AfterARemovalByPrefixALateNodeBringsNothing) {
   late.Hold(One("p/1", 5, 1, 100));
   EndRecovery();
   WalkCursor cursor;
-  while (!cursor.done) state_.RemoveStep("p/", &cursor, now());
+  while (!cursor.done) state_.RemoveStep(KeyMatch({}, "p/"), &cursor, now());
   EXPECT_EQ(Return(late).adopted, 1u);
   EXPECT_EQ(Lookup("both").replicas, 2u);  // is there anyway: a second replica of it is as good as the first
   EXPECT_EQ(Lookup("p/1").code, Code::kNotFound);

@@ -13,7 +13,7 @@
 namespace mmc::meta {
 namespace {
 
-Object* MakeObject(const std::string& key) { return Object::Make(key, 1, {}); }
+Object* MakeObject(const std::string& key) { return Object::Make(key, 1, 0, {}); }
 
 TEST(MetaTable, RandomWorkMatchesAMap) {
   std::mt19937 random(3);

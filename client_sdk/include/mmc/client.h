@@ -50,6 +50,9 @@ struct ClientOptions {
   // pool inside this process (link mmc_embedded for that).
   std::string meta_url = "tcp://127.0.0.1:5000";
   std::string name = "client";                 // shown in logs of the services
+  // Whose keys these are: nobody but the clients of a tenant sees or removes them. Letters, digits, '.', '_', '-',
+  // at most 64; empty: the default tenant. With TLS it is the tenant of the client's certificate.
+  std::string tenant;
   std::chrono::milliseconds timeout{60'000};   // deadline of calls that give none
   std::chrono::milliseconds connect_retry{0};  // keep trying to reach the meta service for so long
   std::chrono::milliseconds lease{0};          // asked for by gets; 0: the service's default
@@ -137,6 +140,15 @@ struct NodeInfo {
   uint64_t silent_ms = 0;
   uint64_t drain_left_objects = 0, drain_left_bytes = 0;  // while draining; at 0 it is drained
 };
+struct TenantUse {
+  std::string name;  // "default": of clients that name none
+  uint64_t objects = 0, value_bytes = 0;
+  uint64_t used_bytes = 0;             // replicas, writes under way, and what waits to be freed
+  uint64_t waiting_to_free_bytes = 0;  // of these
+  uint64_t quota_bytes = 0;            // 0: none
+  uint64_t sessions = 0, grants = 0, pins = 0;
+  uint64_t evicted_objects = 0, evicted_bytes = 0;
+};
 struct ClusterStatus {
   std::string version;
   uint64_t term = 0, uptime_ms = 0, objects = 0, value_bytes = 0, capacity_bytes = 0,
@@ -148,6 +160,7 @@ struct ClusterStatus {
   uint64_t under_replicated = 0;  // objects with fewer replicas than asked for
   uint64_t copies_in_flight = 0;
   std::vector<NodeInfo> nodes;
+  std::vector<TenantUse> tenants;  // with TLS: the client's own, for an admin all
 };
 struct ScrubProgress {
   uint32_t nodes = 0, nodes_done = 0;

@@ -219,6 +219,7 @@ class Client:
         meta_url: str = "tcp://127.0.0.1:5000",
         *,
         name: str = "client",
+        tenant: str = "",  # whose keys these are; "": the default tenant
         timeout: float = 60.0,  # of calls that give none
         connect_retry: float = 0.0,  # keep trying to reach the meta service for so long
         lease: float = 0.0,  # asked for by gets; 0: the service's default

@@ -103,6 +103,7 @@ ClientOptions TakeClientOptions(const std::string& meta_url, Options* options) {
   out.meta_url = meta_url;
   options->Take("name", &out.name);
   options->Take("timeout", &out.timeout);
+  options->Take("tenant", &out.tenant);
   options->Take("connect_retry", &out.connect_retry);
   options->Take("lease", &out.lease);
   options->Take("location_cache", &out.location_cache);
