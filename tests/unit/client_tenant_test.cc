@@ -169,6 +169,7 @@ TEST(Tenants, TenThousandRandomCallsOfThreeAgainstAModel) {
 TEST(Tenants, ComeBackAfterARestartOfTheMetaService) {
   ClusterOptions options;
   options.restart_recovery = std::chrono::seconds(30);
+  options.meta.commit_durable = true;
   Cluster cluster(options);
   Member a(cluster, "a"), b(cluster, "b"), none(cluster, "");
   uint64_t seed = 1;
