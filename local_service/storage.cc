@@ -1,14 +1,19 @@
 #include "local_service/storage.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <random>
 #include <utility>
 
 #include "common/obs/log.h"
 #include "fabric/fabric.h"
+#include "fabric/unique_fd.h"
 #include "local_service/catalog_reader.h"
 #include "proto/types.pb.h"
 
@@ -52,6 +57,41 @@ Status Discard(const std::string& path) {
   return Status::Ok();
 }
 
+// A catalog whose memory has ended with its process is of no use to anybody.
+bool EndedWithItsProcess(int fd) {
+  struct stat info {};
+  CatalogHeader head;
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return false;
+  if (::pread(fd, &head, sizeof head, 0) != static_cast<ssize_t>(sizeof head)) return false;
+  if (head.magic != kCatalogMagic || head.segment_count == 0 ||
+      head.segment_count > kMaxCatalogSegments) {
+    return false;
+  }
+  return std::all_of(head.segments, head.segments + head.segment_count,
+                     [](const CatalogSegmentRow& row) { return row.inode == 0; });
+}
+
+// Nodes without a name of their own are called after their port: one that is killed does not come
+// back under the same name, and nobody else would look at what it left.
+void SweepEnded(const std::string& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with("mmc-") || !name.ends_with(".catalog")) continue;
+    const fabric::UniqueFd fd(
+        ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!fd.valid() || !EndedWithItsProcess(fd.get())) continue;
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) continue;  // its process lives
+    struct stat by_fd {}, by_path {};
+    const bool same = ::fstat(fd.get(), &by_fd) == 0 &&
+                      ::lstat(entry.path().c_str(), &by_path) == 0 &&
+                      by_fd.st_ino == by_path.st_ino && by_fd.st_dev == by_path.st_dev;
+    if (same && ::unlink(entry.path().c_str()) == 0) {
+      MMC_LOG(INFO) << "deleted " << entry.path().string() << " of a process that was killed";
+    }
+  }
+}
+
 Status NotTaken(std::string why) { return Status(Code::kStaleNode, std::move(why)); }
 
 }  // namespace
@@ -63,6 +103,7 @@ Result<std::unique_ptr<Storage>> Storage::Open(const LocalOptions& options,
   const std::string catalog = ServiceFilePath(options.catalog_directory, node, "catalog");
   // Its lock comes first: whoever has it is the one service of this name on this host.
   MMC_ASSIGN_OR_RETURN(storage->catalog_, Catalog::Hold(catalog));
+  SweepEnded(options.catalog_directory);
   const Status taken = storage->TakeUp();
   if (taken.ok()) {
     storage->warm_ = true;

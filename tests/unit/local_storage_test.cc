@@ -264,5 +264,21 @@ TEST_F(StorageTest, ACatalogOfTheVersionBeforeGoesOnAsOneOfThisVersion) {
   storage->Remove();
 }
 
+TEST_F(StorageTest, WhatKilledNodesWithoutNamedMemoryLeftIsSwept) {
+  Fill();  // named memory: it may come back
+  options_.warm_restart = false;
+  const auto lives = Storage::Open(options_, "lives");
+  ASSERT_TRUE(lives.ok());
+  ASSERT_TRUE(Storage::Open(options_, "killed").ok());  // gone without Remove()
+  const std::string left = ServiceFilePath(dir_.path(), "killed", "catalog");
+  ASSERT_TRUE(std::filesystem::exists(left));
+  const auto next = Storage::Open(options_, "next");
+  ASSERT_TRUE(next.ok());
+  EXPECT_FALSE(std::filesystem::exists(left));
+  EXPECT_TRUE(std::filesystem::exists(ServiceFilePath(dir_.path(), "lives", "catalog")));
+  EXPECT_TRUE(std::filesystem::exists(Path("catalog")));
+  EXPECT_TRUE(std::filesystem::exists(Path("segment")));
+}
+
 }  // namespace
 }  // namespace mmc::local
