@@ -111,6 +111,7 @@ typedef struct mmc_client_options {
   const char* tls_key;       /* its key, that nobody else may read */
   const char* tls_key_pass;  /* file with the key's pass phrase; NULL: it has none */
   const char* tls_decrypter; /* library that turns that file's text into the pass phrase; or NULL */
+  int data_tls; /* 1: values that travel over TCP are under TLS too, with the same files */
 } mmc_client_options;
 
 /* The defaults. `struct_size` is sizeof(mmc_client_options) of the caller. */
