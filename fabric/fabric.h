@@ -26,7 +26,7 @@ class Fabric {
   // The live link to a peer, connecting when there is none. `peer` is any stable name of it (node id + incarnation);
   // `same_host` says whether same-host transports can be tried. Concurrent callers of one peer share one attempt.
   // A same-host transport that cannot be reached falls back to the others. `node`: its name in the pool, which its
-  // certificate must not gainsay; "" asks for none.
+  // certificate must carry under TLS; "": any.
   Result<std::shared_ptr<Link>> LinkTo(const std::string& peer, const std::vector<Endpoint>& endpoints, bool same_host,
                                        TimePoint deadline, const std::string& node = "");
   // Drops the link (it was found dead, or the peer left).

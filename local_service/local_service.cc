@@ -144,10 +144,10 @@ Status LocalService::Impl::CheckOwnName() const {
   if (data_tls == nullptr) return Status::Ok();
   for (const std::string& line : data_tls->EndingWithin(kWarnBeforeEnd)) MMC_LOG(WARNING) << line;
   const std::string own = data_tls->own()->name;
-  if (own.empty() || own == name) return Status::Ok();
-  return Status(Code::kConfig, data_tls->options().cert_path + ": the certificate speaks for node '" + own +
-                                   "', and this node is '" + name +
-                                   "'; set ock.mmc.local_service.name, or get another certificate");
+  if (own == name) return Status::Ok();
+  return Status(Code::kConfig, data_tls->options().cert_path + ": the certificate speaks for " +
+                                   (own.empty() ? "no node" : "node '" + own + "'") + ", and this node is '" + name +
+                                   "'; set ock.mmc.local_service.name, or get one with the name mmc:node:" + name);
 }
 
 // The pool has forgotten the node; what still runs are transfers of those who had asked before.

@@ -67,6 +67,10 @@ mmc::ClientOptions ClientOptionsOf(const mmc_client_options* in) {
   out.tls.key_path = path(filled.tls_key);
   out.tls.key_pass_path = path(filled.tls_key_pass);
   out.tls.decrypter_path = path(filled.tls_decrypter);
+  if (filled.data_tls != 0) {
+    out.data_tls = out.tls;
+    out.data_tls.enable = true;
+  }
   return out;
 }
 

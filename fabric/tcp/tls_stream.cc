@@ -31,16 +31,6 @@ Status InWords(const Status& failure, bool plain) {
   return Status(code, failure.message());
 }
 
-Status CheckNode(const security::Identity& peer, const std::string& node) {
-  if (peer.role != security::Role::kLocal) {
-    return Status(Code::kPermission, "the peer's certificate (" + peer.subject + ") has the role " +
-                                         std::string(security::RoleName(peer.role)) + ", not local");
-  }
-  if (node.empty() || peer.name.empty() || peer.name == node) return Status::Ok();
-  return Status(Code::kPermission, "the peer's certificate (" + peer.subject + ") speaks for node '" + peer.name +
-                                       "', not for '" + node + "'");
-}
-
 // The next record's bytes: straight from a part that fills one, else put together from several, until the next call.
 std::span<const std::byte> Gather(const iovec* parts, int count, size_t skip) {
   const auto at = [](const iovec& part, size_t offset) {
@@ -70,7 +60,8 @@ Result<std::unique_ptr<TlsStream>> TlsStream::Accept(UniqueFd socket, security::
 Result<std::unique_ptr<TlsStream>> TlsStream::Connect(UniqueFd socket, security::TlsContext& context,
                                                       const std::string& node, TimePoint deadline) {
   std::unique_ptr<TlsStream> stream(new TlsStream(std::move(socket)));
-  MMC_ASSIGN_OR_RETURN(stream->session_, TlsSession::Client(context, stream->fd(), {}));
+  const security::PeerWanted wanted{.role = security::Role::kLocal, .node = node};
+  MMC_ASSIGN_OR_RETURN(stream->session_, TlsSession::Client(context, stream->fd(), wanted));
   for (;;) {
     const Step step = stream->Shake();
     if (step == Step::kFailed) return stream->failure_;
@@ -81,7 +72,6 @@ Result<std::unique_ptr<TlsStream>> TlsStream::Connect(UniqueFd socket, security:
     pollfd wait{stream->fd(), stream->PollFor(0), 0};
     poll(&wait, 1, PollTimeout(deadline));
   }
-  MMC_RETURN_IF_ERROR(CheckNode(*stream->peer(), node));
   return stream;
 }
 

@@ -22,7 +22,7 @@ class TlsStream final : public ByteStream {
  public:
   // Of a listener: the peer must show a certificate. Errors: kInternal.
   static Result<std::unique_ptr<TlsStream>> Accept(UniqueFd socket, security::TlsContext& context);
-  // Shakes hands with the local service `node` (empty: any; a certificate without a node's name speaks for any).
+  // Shakes hands with the local service `node` (empty: any).
   // Errors: kPermission (certificates), kPeerUnreachable, kDeadline, in words.
   static Result<std::unique_ptr<TlsStream>> Connect(UniqueFd socket, security::TlsContext& context,
                                                     const std::string& node, TimePoint deadline);

@@ -6,6 +6,7 @@
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "common/obs/log.h"
+#include "fabric/address.h"
 
 namespace mmc::meta {
 
@@ -325,7 +326,8 @@ void Mover::Describe(const Object& object, const Replica& source, const Placed& 
   for (const EndpointInfo& endpoint : node.endpoints) {
     auto* to = out->add_source_endpoints();
     to->set_transport(endpoint.transport);
-    to->set_address(endpoint.address);
+    // A node reads from another one, and is told no more than that takes.
+    to->set_address(endpoint.transport == "shm" ? fabric::ReaderAddress(endpoint.address) : endpoint.address);
   }
   out->set_source_segment(from.info().id);
   out->set_source_epoch(from.info().epoch);

@@ -1,4 +1,4 @@
-"""Goal: with TLS on, whoever listens on the wire sees nothing of what travels under it.
+"""Goal: with TLS on, whoever listens on the wire sees neither keys nor values, of calls and of blocks.
 Method: real daemons and the CLI in a network namespace of the test's own, all packets of its loopback recorded; the
 same with TLS off shows keys and values, so the recording would have seen them."""
 import ctypes
@@ -136,3 +136,10 @@ def test_without_tls_the_recording_shows_key_and_value(network, tmp_path):
 def test_with_tls_of_values_it_shows_no_value(network, certificates, tmp_path):
     del network
     assert seen(*put_and_get(tmp_path, lambda role: of_values(certificates, role))) == (True, False)
+
+
+def test_with_tls_of_calls_too_it_shows_neither(network, certificates, tmp_path):
+    del network
+    found = put_and_get(tmp_path, lambda role: {**tls_settings(certificates, "ock.mmc.tls", role),
+                                                **of_values(certificates, role)})
+    assert seen(*found) == (False, False)

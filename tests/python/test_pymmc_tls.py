@@ -12,7 +12,7 @@ MAKE_CERTS = Path(__file__).resolve().parents[2] / "scripts" / "make_certs"
 @pytest.fixture(name="folder", scope="module")
 def folder_fixture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificates")
-    subprocess.run([str(MAKE_CERTS), str(folder)], check=True, capture_output=True)
+    subprocess.run([str(MAKE_CERTS), "--node", "node", str(folder)], check=True, capture_output=True)
     return folder
 
 

@@ -235,6 +235,7 @@ class Client:
         # TLS to the meta service, by files in PEM form: ca_path, cert_path, key_path; crl_path, key_pass_path,
         # decrypter_path.
         tls: Mapping[str, str] | None = None,
+        data_tls: Mapping[str, str] | None = None,  # the same for values that travel over TCP
         contribute_dram: Size | None = None,  # memory of this process lent to the pool, rounded up to 2 MiB
         contribute: Mapping[str, Any] | None = None,  # further options of LocalService (name, data_url, ...)
     ) -> None:
