@@ -70,9 +70,10 @@ std::string MetaState::CheckInvariants() {
       }
     }
   }
-  if (wrong.empty() && objects != counters_.objects) wrong = Differs("objects", objects, counters_.objects);
-  if (wrong.empty() && bytes != counters_.value_bytes) wrong = Differs("value bytes", bytes, counters_.value_bytes);
-  if (wrong.empty() && grants != counters_.grants) wrong = Differs("grants", grants, counters_.grants);
+  const Figures told = figures();
+  if (wrong.empty() && objects != told.objects) wrong = Differs("objects", objects, told.objects);
+  if (wrong.empty() && bytes != told.value_bytes) wrong = Differs("value bytes", bytes, told.value_bytes);
+  if (wrong.empty() && grants != told.grants) wrong = Differs("grants", grants, told.grants);
   if (wrong.empty() && pins != counters_.pins) wrong = Differs("pins", pins, counters_.pins);
   for (const auto& segment : segments_.All()) {
     const SegmentBooks& books = segments[segment->slot()];

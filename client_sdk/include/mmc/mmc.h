@@ -111,8 +111,8 @@ typedef struct mmc_client_options {
   const char* tls_key;       /* its key, that nobody else may read */
   const char* tls_key_pass;  /* file with the key's pass phrase; NULL: it has none */
   const char* tls_decrypter; /* library that turns that file's text into the pass phrase; or NULL */
-  const char* tenant;   /* whose keys these are; NULL or "": the default tenant */
-  int data_tls; /* 1: values that travel over TCP are under TLS too, with the same files */
+  const char* tenant;        /* whose keys these are; NULL or "": the default tenant */
+  int data_tls;              /* 1: values that travel over TCP are under TLS too, with the same files */
 } mmc_client_options;
 
 /* The defaults. `struct_size` is sizeof(mmc_client_options) of the caller. */
