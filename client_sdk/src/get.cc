@@ -312,6 +312,8 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
     wave_bytes_ = std::max(wave_bytes_ / 2, 1_MiB);
     return;
   }
+  // The replicas may all be too slow for the lease: the next lookup asks for a longer one.
+  if (broken_off) lease_ = std::min<milliseconds>(std::max(lease_, milliseconds(1)) * 2, milliseconds(60'000));
   // Another term of the meta service; the next lookup opens a session in it.
   const bool new_term = part.status.code() == Code::kSessionLost;
   if (new_term || (part.status.recovery() == Recovery::kRefresh && ++read.stale < kMaxStale)) {

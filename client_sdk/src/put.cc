@@ -393,6 +393,7 @@ Status PutBatch::AskOutcome(const OpenedSession& opened, const Granted& granted,
 Status PutBatch::StatKey(uint32_t item, TimePoint deadline, proto::StatReply* reply) {
   proto::StatRequest request;
   request.set_tenant(core_.options.tenant);
+  request.set_durable(true);
   proto::AppendKey(items_[item].key, request.mutable_keys());
   Backoff backoff;
   while (true) {

@@ -230,7 +230,10 @@ bool Mover::EmptyOne(Shard& shard, Object* object, uint64_t hash, TimePoint now,
     if (Leaving(slot)) {
       leaving = i;
     } else {
-      staying += !state_.segments_.Get(slot).dead();
+      // Of a node that is silent nobody knows whether it comes back: this replica may be the last one.
+      const Segment& segment = state_.segments_.Get(slot);
+      const auto node = nodes_.find(segment.node());
+      staying += !segment.dead() && node != nodes_.end() && node->second.health == NodeHealth::kServing;
     }
   }
   if (leaving == object->replica_count) return true;

@@ -93,6 +93,9 @@ Status StillRecovering();
 // Some key of a proper length is not among those that are there.
 bool MissesAny(OpEnv& env, const Keys& keys);
 
+// Until the catalogs have acknowledged all of it. Errors: kDeadline.
+Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits);
+
 // The call's deadline, a little early so that the answer gets there in time, on the service's
 // clock.
 TimePoint WaitLimit(const OpEnv& env, const Context& context);

@@ -78,6 +78,8 @@ Status Unpin(OpEnv&, const Context&, const proto::UnpinRequest&, proto::UnpinRep
 Status LookupPrefix(OpEnv&, const Context&, const proto::LookupPrefixRequest&, proto::LookupPrefixReply*);
 Status Exists(OpEnv&, const Context&, const proto::ExistsRequest&, proto::ExistsReply*);
 Status Stat(OpEnv&, const Context&, const proto::StatRequest&, proto::StatReply*);
+// The same with durable commits: does not vouch for what no catalog has, when it is asked so.
+Awaitable<Status> StatDurable(OpEnv&, Context, const proto::StatRequest&, proto::StatReply*);
 
 Status Remove(OpEnv&, const Context&, const proto::RemoveRequest&, proto::RemoveReply*);
 Awaitable<Status> RemoveAll(OpEnv&, Context, const proto::RemoveAllRequest&,

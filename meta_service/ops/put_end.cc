@@ -1,5 +1,6 @@
 // PutCommit and PutAbort: the two ends of a grant.
 #include <string>
+#include <utility>
 
 #include "meta_service/ops/common.h"
 
@@ -39,6 +40,10 @@ Awaitable<Status> PutCommitDurable(OpEnv& env, Context context,
                                    proto::PutCommitReply* reply) {
   std::vector<AckWait> waits;
   if (Status committed = Commit(env, request, reply, &waits); !committed.ok()) co_return committed;
+  co_return co_await AwaitAcks(env, std::move(context), std::move(waits));
+}
+
+Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits) {
   const TimePoint limit = WaitLimit(env, context);
   for (const AckWait& wait : waits) {
     WaitQueue& queue = env.waiters.acked(wait.feed->node());

@@ -1,5 +1,6 @@
 // Lookup (with lease or pin), LookupPrefix, Exists, Stat, Unpin.
 #include <limits>
+#include <utility>
 
 #include "meta_service/ops/common.h"
 
@@ -113,6 +114,20 @@ Status Stat(OpEnv& env, const Context& context, const proto::StatRequest& reques
   }
   FillReplicas(std::span<const ReadRow>(scratch.rows), scratch.views, reply->mutable_replicas());
   return Status::Ok();
+}
+
+Awaitable<Status> StatDurable(OpEnv& env, Context context, const proto::StatRequest& request,
+                              proto::StatReply* reply) {
+  Status status = Stat(env, context, request, reply);
+  if (!status.ok() || !request.durable()) co_return status;
+  const auto tenant = TenantOf(context, request.tenant());
+  if (!tenant.ok()) co_return tenant.status();
+  Keys keys;
+  status = keys.Take(request.keys(), *tenant);
+  if (!status.ok()) co_return status;
+  std::vector<AckWait> waits;
+  env.state.AwaitCatalogs(keys.stored(), &waits);
+  co_return co_await AwaitAcks(env, std::move(context), std::move(waits));
 }
 
 Status Unpin(OpEnv& env, const Context&, const proto::UnpinRequest& request, proto::UnpinReply* reply) {

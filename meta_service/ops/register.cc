@@ -41,15 +41,16 @@ void RegisterOps(OpEnv& env, rpc::Server& server) {
   Async(env, server, proto::kPutStart, &ops::PutStart);
   if (env.options.commit_durable) {
     Async(env, server, proto::kPutCommit, &ops::PutCommitDurable);
+    Async(env, server, proto::kStat, &ops::StatDurable);
   } else {
     Sync(env, server, proto::kPutCommit, &ops::PutCommit);
+    Sync(env, server, proto::kStat, &ops::Stat);
   }
   Sync(env, server, proto::kPutAbort, &ops::PutAbort);
   Sync(env, server, proto::kLookup, &ops::Lookup);
   Sync(env, server, proto::kUnpin, &ops::Unpin);
   Sync(env, server, proto::kLookupPrefix, &ops::LookupPrefix);
   Sync(env, server, proto::kExists, &ops::Exists);
-  Sync(env, server, proto::kStat, &ops::Stat);
   Sync(env, server, proto::kRemove, &ops::Remove);
   Async(env, server, proto::kRemoveAll, &ops::RemoveAll);
   Async(env, server, proto::kRemoveByPrefix, &ops::RemoveByPrefix);

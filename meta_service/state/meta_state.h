@@ -110,6 +110,8 @@ class MetaState {
   Status PutCommit(uint64_t session, std::span<const uint64_t> grants,
                    std::span<const uint64_t> checksums, std::span<const uint32_t> failed_replicas,
                    std::span<Code> codes, TimePoint now, std::vector<AckWait>* waits = nullptr);
+  // What to wait for until every owner's catalog has what is there now of these keys.
+  void AwaitCatalogs(std::span<const std::string_view> keys, std::vector<AckWait>* waits);
   // Unconfirmed: ends the session (see CloseSession).
   Status PutAbort(uint64_t session, std::span<const uint64_t> grants, bool unconfirmed,
                   std::span<Code> codes, TimePoint now);
@@ -206,6 +208,8 @@ class MetaState {
   // benchmarks.
   uint64_t MetadataBytes() const;
   uint64_t CommittedReplicas() const;
+  // Adds everything up anew: empty, or what does not agree (meta_state_check.cc). For tests, while no other call runs.
+  std::string CheckInvariants();
 
  private:
   friend class Mover;

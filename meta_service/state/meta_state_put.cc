@@ -8,6 +8,20 @@
 
 namespace mmc::meta {
 
+namespace {
+
+void AddWait(const Segment& segment, uint64_t seq, std::vector<AckWait>* waits) {
+  const auto same = std::find_if(waits->begin(), waits->end(),
+                                 [&](const AckWait& wait) { return wait.feed == segment.shared_feed(); });
+  if (same == waits->end()) {
+    waits->push_back({segment.shared_feed(), seq});
+  } else {
+    same->seq = std::max(same->seq, seq);
+  }
+}
+
+}  // namespace
+
 // True when the row's key is in the table: nothing to place.
 bool MetaState::SettleIfThere(Shard& shard, const PutSpec& spec, PutRow* row) {
   Object* object = shard.table.Find(row->hash, row->key);
@@ -240,13 +254,20 @@ void MetaState::QueueAdd(const Object& object, const Placed& placed, Effects* ef
   uint64_t seq = 0;
   if (segment.feed().Add(std::move(entry), &seq)) effects->feeds.push_back(segment.node());
   if (waits == nullptr) return;
-  const auto same = std::find_if(waits->begin(), waits->end(), [&](const AckWait& wait) {
-    return wait.feed == segment.shared_feed();
-  });
-  if (same == waits->end()) {
-    waits->push_back({segment.shared_feed(), seq});
-  } else {
-    same->seq = std::max(same->seq, seq);
+  AddWait(segment, seq, waits);
+}
+
+void MetaState::AwaitCatalogs(std::span<const std::string_view> keys, std::vector<AckWait>* waits) {
+  for (const std::string_view key : keys) {
+    const uint64_t hash = HashKey(key);
+    Shard& shard = ShardOf(hash);
+    MutexLock lock(shard.mutex);
+    const Object* object = shard.table.Find(hash, key);
+    if (object == nullptr || object->writing) continue;
+    for (uint32_t i = 0; i < object->replica_count; ++i) {
+      const Segment& segment = segments_.Get(object->replicas()[i].placed.segment);
+      AddWait(segment, segment.feed().last_seq(), waits);
+    }
   }
 }
 

@@ -441,7 +441,14 @@ TEST_F(Durable, WithoutTheAcknowledgementTheOutcomeIsUnknownInTime) {
   EXPECT_EQ(committed.code(), Code::kDeadline);
   proto::StatReply stat;
   ASSERT_TRUE(Call(proto::kStat, Keys<proto::StatRequest>({"k"}), &stat).ok());
-  EXPECT_EQ(stat.status(0), 0u);  // that is how one asks
+  EXPECT_EQ(stat.status(0), 0u);
+  // That is how its writer asks: it is there, but nobody vouches for it yet.
+  auto asked = Keys<proto::StatRequest>({"k"});
+  asked.set_durable(true);
+  EXPECT_EQ(Call(proto::kStat, asked, &stat, 300ms).code(), Code::kDeadline);
+  Poll(node_, TakeAdd());
+  ASSERT_TRUE(Call(proto::kStat, asked, &stat).ok());
+  EXPECT_EQ(stat.status(0), 0u);
 }
 
 TEST_F(Durable, ANodeThatLeavesIsNotWaitedFor) {
