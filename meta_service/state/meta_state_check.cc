@@ -70,11 +70,11 @@ std::string MetaState::CheckInvariants() {
       }
     }
   }
-  const Figures told = figures();
-  if (wrong.empty() && objects != told.objects) wrong = Differs("objects", objects, told.objects);
-  if (wrong.empty() && bytes != told.value_bytes) wrong = Differs("value bytes", bytes, told.value_bytes);
-  if (wrong.empty() && grants != told.grants) wrong = Differs("grants", grants, told.grants);
-  if (wrong.empty() && pins != counters_.pins) wrong = Differs("pins", pins, counters_.pins);
+  const Figures kept = figures();
+  if (wrong.empty() && objects != kept.objects) wrong = Differs("objects", objects, kept.objects);
+  if (wrong.empty() && bytes != kept.value_bytes) wrong = Differs("value bytes", bytes, kept.value_bytes);
+  if (wrong.empty() && grants != kept.grants) wrong = Differs("grants", grants, kept.grants);
+  if (wrong.empty() && pins != kept.pins) wrong = Differs("pins", pins, kept.pins);
   for (const auto& segment : segments_.All()) {
     const SegmentBooks& books = segments[segment->slot()];
     const std::string name = "segment slot " + std::to_string(segment->slot());
