@@ -126,14 +126,12 @@ void Blocks::CheckFree(const Place& place, const Node& node, const std::string& 
   }
 }
 
-void Blocks::Given(const Place& place, uint32_t node_id, const std::string& key, uint64_t session) {
-  const Node* node = FindNode(node_id);
-  if (node == nullptr) return;
-  CheckFree(place, *node, key);
+void Blocks::Given(const Place& place, const Node& node, const std::string& key, uint64_t session, uint64_t grant) {
+  CheckFree(place, node, key);
   auto& units = units_[{place.node, place.segment, place.epoch}];
   const uint64_t end = (place.offset + place.length + kUnit - 1) / kUnit;
   if (units.size() < end) units.resize(end);
-  for (uint64_t i = place.offset / kUnit; i < end; ++i) units[i] = {session, false, key};
+  for (uint64_t i = place.offset / kUnit; i < end; ++i) units[i] = {session, grant, false, key};
 }
 
 void Blocks::OnWrite(const Place& place, uint64_t session) {
@@ -153,12 +151,7 @@ void Blocks::OnWrite(const Place& place, uint64_t session) {
 // ---- calls --------------------------------------------------------------------------------------------------------
 
 bool Blocks::Before(uint16_t method, const MessageLite& request, MessageLite* reply) {
-  if (method == proto::kRemoveByPrefix.id || method == proto::kRemoveAll.id) {
-    // Which of the keys a node that is away holds nobody knows: what it brings back late is refused.
-    for (auto& [id, put] : history_.puts()) {
-      for (const Holder& holder : put.holders) put.may_be_lost |= !IsMember(holder);
-    }
-  }
+  RemoveMany(method, request);
   if (method == proto::kPutCommit.id) BeforeCommit(static_cast<const proto::PutCommitRequest&>(request));
   if (method == proto::kPutCommit.id && mutation == Mutation::kCommitNothing && Tricked(0.05)) {
     const auto& in = static_cast<const proto::PutCommitRequest&>(request);
@@ -176,6 +169,7 @@ bool Blocks::Before(uint16_t method, const MessageLite& request, MessageLite* re
 
 void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* reply, const Status& status) {
   if (!status.ok() || state_ == nullptr) return;
+  RemoveMany(method, request);
   switch (method) {
     case proto::kOpenSession.id:
       Heard(static_cast<proto::OpenSessionReply*>(reply)->session());
@@ -224,6 +218,18 @@ void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* rep
   }
 }
 
+// At the beginning and at the end of one; it may come late, when its client has asked again and been answered.
+void Blocks::RemoveMany(uint16_t method, const MessageLite& request) {
+  const bool all = method == proto::kRemoveAll.id;
+  if (!all && method != proto::kRemoveByPrefix.id) return;
+  const std::string prefix = all ? "" : static_cast<const proto::RemoveByPrefixRequest&>(request).prefix();
+  for (auto& [id, put] : history_.puts()) {
+    put.may_be_lost |= put.committed && put.key.starts_with(prefix);
+    // Which of the keys a node that is away holds nobody knows: what it brings back late is refused.
+    for (const Holder& holder : put.holders) put.may_be_lost |= !IsMember(holder);
+  }
+}
+
 void Blocks::AfterPutStart(const proto::PutStartRequest& request, const proto::PutStartReply& reply) {
   const auto keys = proto::DecodeKeys(request.keys());
   if (!keys.ok()) return;
@@ -234,8 +240,10 @@ void Blocks::AfterPutStart(const proto::PutStartRequest& request, const proto::P
     if (grant.replicas.empty()) history_.Freed(key);
     grant.key = key;
     grant.session = request.session();
-    grant.replicas.push_back({node, places});
-    for (const Place& place : places) Given(place, node, key, request.session());
+    const Node* const owner = FindNode(node);
+    if (owner == nullptr) return;
+    grant.replicas.push_back({{owner->name, owner->incarnation}, places});
+    for (const Place& place : places) Given(place, *owner, key, request.session(), reply.grant(row));
   });
 }
 
@@ -253,13 +261,12 @@ void Blocks::BeforeCommit(const proto::PutCommitRequest& request) {
     put->committed = true;
     for (size_t r = 0; r < found->second.replicas.size(); ++r) {
       if ((failed >> r & 1) != 0) continue;
-      const auto& [id, places] = found->second.replicas[r];
-      const Node* node = FindNode(id);
-      if (node != nullptr) put->holders.insert({node->name, node->incarnation});
+      const auto& [holder, places] = found->second.replicas[r];
+      put->holders.insert(holder);
       for (const Place& place : places) {
         auto& units = units_[{place.node, place.segment, place.epoch}];
         for (uint64_t u = place.offset / kUnit; u * kUnit < place.offset + place.length; ++u) {
-          if (u < units.size() && units[u].session == request.session()) units[u].committed = true;
+          if (u < units.size() && units[u].grant == request.grant(i)) units[u].committed = true;
         }
       }
     }

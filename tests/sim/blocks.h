@@ -80,7 +80,7 @@ class Blocks final : public CallObserver {
   struct Grant {
     std::string key;
     uint64_t session = 0;
-    std::vector<std::pair<uint32_t, std::vector<Place>>> replicas;  // node id, extents
+    std::vector<std::pair<Holder, std::vector<Place>>> replicas;  // as it was given: commits may come late
   };
   struct Lease {
     Place place;
@@ -92,6 +92,7 @@ class Blocks final : public CallObserver {
   };
   struct Unit {
     uint64_t session = 0;
+    uint64_t grant = 0;
     bool committed = false;
     std::string key;
   };
@@ -103,7 +104,7 @@ class Blocks final : public CallObserver {
   // Calls `take` with node id and extents of each replica of row after row.
   template <typename Take>
   void EachReplica(const proto::ReplicaColumns& columns, Take take);
-  void Given(const Place& place, uint32_t node, const std::string& key, uint64_t session);
+  void Given(const Place& place, const Node& node, const std::string& key, uint64_t session, uint64_t grant);
   void CheckFree(const Place& place, const Node& node, const std::string& key);
   void AfterPutStart(const proto::PutStartRequest& request, const proto::PutStartReply& reply);
   void BeforeCommit(const proto::PutCommitRequest& request);
@@ -111,6 +112,7 @@ class Blocks final : public CallObserver {
   void AfterLookup(const proto::LookupRequest& request, proto::LookupReply* reply);
   void AfterUnpin(const proto::UnpinRequest& request, const proto::UnpinReply& reply);
   void AfterSync(const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply);
+  void RemoveMany(uint16_t method, const google::protobuf::MessageLite& request);
   bool Tricked(double chance);
 
   Scheduler& scheduler_;
