@@ -151,12 +151,13 @@ def test_a_list_that_changes_while_it_is_read(local):
     assert local.get_one("c") == array.tobytes()
 
 
-def unmapped(size):
-    """An address range where nothing is: it was mapped a moment ago."""
-    made = mmap.mmap(-1, size + mmap.PAGESIZE)
+def out_of_reach(size):
+    """(address of a range that nobody may touch, what keeps it). An unmapped one could be taken by any thread."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    made = mmap.mmap(-1, size)
     address = ctypes.addressof(ctypes.c_char.from_buffer(made))
-    made.close()
-    return address
+    assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), 0) == 0
+    return address, made
 
 
 def mapped_before_a_hole():
@@ -171,7 +172,7 @@ def mapped_before_a_hole():
 
 def test_addresses_where_nothing_is(client, key):
     good = np.arange(1000, dtype=np.uint8)
-    nothing = unmapped(1 << 20)
+    nothing, kept = out_of_reach(1 << 20)
     at, keep = mapped_before_a_hole()
     bad = [[16], [(1 << 64) - 8], [nothing], [at + mmap.PAGESIZE - 10], [good.ctypes.data, 4096]]
     sizes = [[8], [64], [1 << 20], [20], [10, 10]]
@@ -186,7 +187,7 @@ def test_addresses_where_nothing_is(client, key):
     assert client.put({key + "/pair": (nothing, 4096)})[0].code == Code.INVALID_ARGUMENT
     assert "not in memory" in client.get_into([(key, [(16, 1000)])])[0].status.message
     assert client.put_ptrs([key + "/last page"], [[at]], [[mmap.PAGESIZE]]) == [Code.OK]
-    del keep
+    del keep, kept
 
 
 def test_null_and_empty_pieces(client, key):

@@ -1,5 +1,6 @@
 """The module in its process: import, errors, closing, threads, fork, the end of the interpreter."""
 import ast
+import ctypes
 import pickle
 import random
 import socket
@@ -97,7 +98,8 @@ def test_close_twice_and_calls_after_it():
     assert client.put({"k": b"x"}) == [Code.CLOSED]
     assert client.get(["k"]) == [None] and client.get_results(["k"])[0][0] == Code.CLOSED
     assert client.get_into([("k", bytearray(1))])[0].code == Code.CLOSED
-    assert client.put_ptrs(["k"], [[1]], [[1]]) == [Code.CLOSED]
+    byte = ctypes.c_char(b"x")
+    assert client.put_ptrs(["k"], [[ctypes.addressof(byte)]], [[1]]) == [Code.CLOSED]
     for call in (lambda: client.exists(["k"]), lambda: client.prefix(["k"]), lambda: client.stat(["k"]),
                  lambda: client.remove(["k"]), client.remove_all, lambda: client.remove_by_prefix("k"), client.list,
                  lambda: client.view("k"), client.cluster, lambda: client.put_one("k", b"x"),
