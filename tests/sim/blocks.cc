@@ -252,6 +252,8 @@ void Blocks::BeforeCommit(const proto::PutCommitRequest& request) {
   for (int i = 0; i < request.grant_size(); ++i) {
     const auto found = grants_.find(request.grant(i));
     if (found == grants_.end() || i >= request.checksum_size()) continue;
+    // Another meta service gives the same numbers.
+    if (found->second.session != request.session()) continue;
     const uint32_t failed = request.failed_replicas_size() > i ? request.failed_replicas(i) : 0;
     PutRecord* put = history_.ByChecksum(request.checksum(i));
     if (put == nullptr) {
@@ -266,7 +268,8 @@ void Blocks::BeforeCommit(const proto::PutCommitRequest& request) {
       for (const Place& place : places) {
         auto& units = units_[{place.node, place.segment, place.epoch}];
         for (uint64_t u = place.offset / kUnit; u * kUnit < place.offset + place.length; ++u) {
-          if (u < units.size() && units[u].grant == request.grant(i)) units[u].committed = true;
+          const bool ours = u < units.size() && units[u].grant == request.grant(i);
+          if (ours && units[u].session == request.session()) units[u].committed = true;
         }
       }
     }
