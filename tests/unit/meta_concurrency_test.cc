@@ -22,8 +22,8 @@ using namespace std::chrono_literals;
 constexpr int kKeys = 1000;
 constexpr uint64_t kSegment = 16_MiB;
 
-// Who writes where: a granted range must not overlap another one that is granted or committed on
-// the same node.
+// Who writes where: a granted range must not overlap another one that is granted or committed in the same memory: the
+// epoch tells that of a node from what the node had before it was started anew.
 class Owners {
  public:
   void Take(const Views& views, const PutRow& row, uint64_t owner) {
@@ -49,7 +49,7 @@ class Owners {
       for (uint32_t e = replica.first_extent; e < replica.first_extent + replica.extents; ++e) {
         const ExtentView& extent = views.extents[e];
         for (uint64_t at = 0; at < extent.length; at += kUnitBytes) {
-          visit((uint64_t{replica.node} << 48) | ((extent.offset + at) / kUnitBytes));
+          visit((uint64_t{replica.epoch} << 56) | (uint64_t{replica.node} << 48) | ((extent.offset + at) / kUnitBytes));
         }
       }
     }
@@ -75,7 +75,7 @@ class MetaConcurrency : public ::testing::Test {
   uint32_t Join(const std::string& name, uint64_t incarnation) {
     JoinSpec spec{.name = name,
                   .incarnation = incarnation,
-                  .segments = {{1, 1, Medium::kDram, kSegment, -1}}};
+                  .segments = {{1, static_cast<uint32_t>(incarnation), Medium::kDram, kSegment, -1}}};
     return state_.Join(spec, now())->node;
   }
 
