@@ -55,6 +55,8 @@ class InputStream final : public mmc::fabric::tcp::ByteStream {
     return static_cast<ssize_t>(std::min<size_t>(total, 1000));
   }
   void ShutdownWrite() override {}
+  bool PeerGone() override { return false; }
+  bool EndedByPeer(int) const override { return true; }
 
  private:
   std::vector<size_t> portions_;
@@ -83,7 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return session == 13 ? mmc::Code::kPermission : mmc::Code::kOk;
   };
   const mmc::TimePoint now(std::chrono::seconds(1000));
-  mmc::fabric::tcp::Connection connection(std::make_unique<InputStream>(data, size), options, now);
+  mmc::fabric::tcp::Connection connection(std::make_unique<InputStream>(data, size), Access::kReadWrite, options, now);
   // Every second call is blocked, and a portion has at least one byte: this is enough for any input.
   for (size_t i = 0; i < 4 * size + 100'000 && connection.Advance(now); ++i) {
     Check(connection.wants() != 0);
