@@ -266,6 +266,8 @@ std::vector<Check> CheckDataPorts(TlsContext& context, const ClientOptions& opti
   if (!client.ok()) return checks;  // the check of the meta service says why
   const Result<ClusterStatus> status = (*client)->Cluster();
   if (!status.ok()) return checks;
+  if (status->nodes.empty())
+    return {Bad("TLS with the local services", "none has joined", "start mmc_local_service, and ask again")};
   for (const NodeInfo& node : status->nodes) {
     for (const std::string& endpoint : node.endpoints) {
       if (endpoint.rfind("tcp ", 0) != 0 || checks.size() == kMaxDataPorts) continue;
