@@ -10,6 +10,8 @@
 namespace mmc::python {
 namespace {
 
+constexpr uint64_t kPageBytes = 4096;  // the smallest that memory is mapped by
+
 // False for an int that is out of range. Raises TypeError for what is no int.
 bool TryUint(PyObject* number, const char* what, uint64_t* out) {
   if (PyLong_Check(number) != 0) {
@@ -53,6 +55,10 @@ FastSequence::FastSequence(PyObject* object, const char* what) {
     PyErr_Format(PyExc_TypeError, "%s must be a sequence, not one %.100s", what,
                  Py_TYPE(object)->tp_name);
     throw py::error_already_set();
+  }
+  if (PyList_Check(object) != 0 || PyTuple_Check(object) != 0) {  // no message is needed, and none made
+    held_ = py::reinterpret_borrow<py::object>(object);
+    return;
   }
   const std::string message = std::string(what) + " must be a sequence, not " + TypeName(object);
   held_ = py::reinterpret_steal<py::object>(PySequence_Fast(object, message.c_str()));
@@ -145,6 +151,11 @@ void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
   Push(address, bytes);
   if (bytes == 0 || address == 0) return;
   for (const uint64_t end : {address, address + bytes - 1}) {
+    // One look at a page of an item is enough.
+    if (!raw_ends_.empty() && raw_entries_.back() == entries_.size() - 1 &&
+        reinterpret_cast<uintptr_t>(raw_ends_.back()) / kPageBytes == end / kPageBytes) {
+      continue;
+    }
     raw_ends_.push_back(reinterpret_cast<const void*>(static_cast<uintptr_t>(end)));  // NOLINT
     raw_entries_.push_back(entries_.size() - 1);
   }
