@@ -25,7 +25,11 @@ std::vector<size_t> Unreadable(const std::vector<const void*>& bytes) {
   size_t at = 0;
   while (at < bytes.size() && Sink() >= 0) {
     const size_t n = std::min<size_t>(bytes.size() - at, IOV_MAX);
-    for (size_t i = 0; i < n; ++i) pieces[i] = {const_cast<void*>(bytes[at + i]), 1};
+    for (size_t i = 0; i < n; ++i) {
+      // The kernel looks at one after the other; their misses of the caches overlap when they begin here.
+      __builtin_prefetch(bytes[at + i]);
+      pieces[i] = {const_cast<void*>(bytes[at + i]), 1};
+    }
     const ssize_t done = pwritev(Sink(), pieces, static_cast<int>(n), 0);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0 && errno != EFAULT) return bad;
