@@ -10,7 +10,8 @@ import pymmc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
 
-import cluster as daemons  # noqa: E402  (the folder must be on the path first)
+import certs  # noqa: E402  (the folder must be on the path first)
+import cluster as daemons  # noqa: E402
 
 
 class Pool:
@@ -22,6 +23,25 @@ class Pool:
 
     def client(self, **options):
         return pymmc.Client(self.meta_url, **{**self.settings, **options})
+
+
+class Certificates:
+    """Files of make_certs, as the option `tls` of pymmc wants them."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        subprocess.run([str(certs.MAKE_CERTS), "--node", "node", str(folder)], check=True, capture_output=True)
+
+    def files(self, role):
+        names = {"ca_path": "ca.cert.pem", "crl_path": "ca.crl.pem", "cert_path": f"{role}.cert.pem",
+                 "key_path": f"{role}.key.pem"}
+        return {option: str(self._folder / name) for option, name in names.items()}
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """One authority; "node" is the node in the certificate of role local."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

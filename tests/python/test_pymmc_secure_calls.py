@@ -1,45 +1,28 @@
 """Calls under TLS: the option `tls` of pymmc, and ock.mmc.tls.* in conf files of memcache_hybrid."""
-import subprocess
-from pathlib import Path
-
 import pytest
 
 import pymmc
 from memcache_hybrid import _conf_file
 
-MAKE_CERTS = Path(__file__).resolve().parents[2] / "scripts" / "make_certs"
-
-
-@pytest.fixture(name="folder", scope="module")
-def folder_fixture(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    subprocess.run([str(MAKE_CERTS), "--node", "node", str(folder)], check=True, capture_output=True)
-    return folder
-
-
-def files(folder, role):
-    return {"ca_path": str(folder / "ca.cert.pem"), "crl_path": str(folder / "ca.crl.pem"),
-            "cert_path": str(folder / f"{role}.cert.pem"), "key_path": str(folder / f"{role}.key.pem")}
-
 
 @pytest.fixture(name="url", scope="module")
-def url_fixture(folder):
-    with pymmc.MetaService("tcp://127.0.0.1:0", tls=files(folder, "meta")) as meta, \
-            pymmc.LocalService(meta.url, dram="32MB", name="node", tls=files(folder, "local")):
+def url_fixture(certificates):
+    with pymmc.MetaService("tcp://127.0.0.1:0", tls=certificates.files("meta")) as meta, \
+            pymmc.LocalService(meta.url, dram="32MB", name="node", tls=certificates.files("local")):
         yield meta.url
 
 
-def test_calls_travel_under_tls(url, folder):
-    with pymmc.Client(url, tls=files(folder, "client")) as client:
+def test_calls_travel_under_tls(url, certificates):
+    with pymmc.Client(url, tls=certificates.files("client")) as client:
         client.put_one("k", b"v" * 1000)
         assert client.get_one("k") == b"v" * 1000
 
 
-def test_who_is_refused_learns_why(url, folder):
+def test_who_is_refused_learns_why(url, certificates):
     with pytest.raises(pymmc.MmcError, match="speaks TLS only"):
         pymmc.Client(url, timeout=2)
     with pytest.raises(pymmc.MmcError, match="it is revoked"):
-        pymmc.Client(url, timeout=2, tls=files(folder, "revoked"))
+        pymmc.Client(url, timeout=2, tls=certificates.files("revoked"))
     with pytest.raises(pymmc.MmcError, match="ca.path"):
         pymmc.Client(url, tls={})
     with pytest.raises(TypeError, match="cert_file"):

@@ -2,7 +2,7 @@
 import asyncio
 
 from . import Client, _pymmc
-from ._errors import Code, error_for
+from ._errors import Code, error_for, value_of, was_stored
 
 
 class _Call:
@@ -150,16 +150,11 @@ class AsyncClient:
         """Stores one value. False when the key was there already. Raises MmcError."""
         status = (await self.put(((key, value),), replicas=replicas, preferred_nodes=preferred_nodes,
                                  prefer_local=prefer_local, timeout=timeout))[0]
-        if status == Code.EXISTS:
-            return False
-        status.raise_for_error(key)
-        return True
+        return was_stored(status, key)
 
     async def get_one(self, key, *, timeout=None):
         """One value as bytes. Raises NotFoundError and other MmcErrors."""
-        status, value = (await self.get_results((key,), timeout=timeout))[0]
-        status.raise_for_error(key)
-        return value
+        return value_of((await self.get_results((key,), timeout=timeout))[0], key)
 
     async def close(self):
         """Ends the session; calls under way end first. Idempotent."""

@@ -131,4 +131,19 @@ def error_for(code, message, key):
     return _ERRORS.get(code, MmcError)(code, message, key)
 
 
+def was_stored(status, key):
+    """The answer of put_one(): False when the key was there already. Raises MmcError."""
+    if status == Code.EXISTS:
+        return False
+    status.raise_for_error(key)
+    return True
+
+
+def value_of(result, key):
+    """The answer of get_one(), of a pair of get_results(). Raises MmcError."""
+    status, value = result
+    status.raise_for_error(key)
+    return value
+
+
 _pymmc.set_types(Code, Recovery, error_for)

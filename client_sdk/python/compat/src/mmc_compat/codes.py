@@ -1,4 +1,4 @@
-"""The codes of the stores that the drop-in modules stand in for, from those of pymmc: one table for each."""
+"""The codes of the stores that the drop-in modules stand in for, from those of pymmc: one table."""
 from pymmc import Code
 
 # mooncake: all integers, 0 or negative.
@@ -11,57 +11,6 @@ MOONCAKE_OBJECT_HAS_LEASE = -706
 MOONCAKE_TRANSFER_FAIL = -800
 MOONCAKE_NOT_SUPPORTED = -1012
 MOONCAKE_TASK_NOT_FOUND = -1400
-
-_MOONCAKE = {
-    Code.OK: MOONCAKE_OK,
-    Code.INVALID_ARGUMENT: MOONCAKE_INVALID_PARAMS,
-    Code.INTERNAL: -1,
-    Code.UNSUPPORTED: MOONCAKE_NOT_SUPPORTED,
-    Code.CONFIG: MOONCAKE_INVALID_PARAMS,
-    Code.PERMISSION: -601,
-    Code.IO: MOONCAKE_TRANSFER_FAIL,
-    Code.NOT_FOUND: MOONCAKE_OBJECT_NOT_FOUND,
-    Code.QUEUE_FULL: -1010,
-    Code.DEADLINE: -901,
-    Code.CANCELLED: -900,
-    Code.CLOSED: MOONCAKE_INVALID_PARAMS,
-    Code.UNAVAILABLE: -900,
-    Code.CONNECTION_LOST: -900,
-    Code.UNKNOWN_METHOD: MOONCAKE_NOT_SUPPORTED,
-    Code.BAD_VERSION: -300,
-    Code.TOO_LARGE: MOONCAKE_INVALID_PARAMS,
-    Code.MALFORMED: -900,
-    Code.SHUTTING_DOWN: -1010,
-    Code.NOT_LEADER: -1011,
-    Code.RECOVERING: -1010,
-    Code.EXISTS: -705,
-    Code.BEING_WRITTEN: -703,
-    Code.NO_SPACE: MOONCAKE_NO_AVAILABLE_HANDLE,
-    Code.NO_NODE: MOONCAKE_NO_AVAILABLE_HANDLE,
-    Code.GRANT_LOST: -500,
-    Code.SIZE_MISMATCH: MOONCAKE_INVALID_PARAMS,
-    Code.LEASE_EXPIRED: -707,
-    Code.SESSION_LOST: -103,
-    Code.STALE_NODE: MOONCAKE_SEGMENT_NOT_FOUND,
-    Code.REPLICAS_LOST: -712,
-    Code.STALE_REGION: -712,
-    Code.PEER_UNREACHABLE: MOONCAKE_TRANSFER_FAIL,
-    Code.OUT_OF_RANGE: MOONCAKE_INVALID_PARAMS,
-    Code.READ_ONLY: -700,
-    Code.UNCONFIRMED: MOONCAKE_TRANSFER_FAIL,
-    Code.CORRUPT: -801,
-}
-
-
-def mooncake_code(code):
-    """The mooncake code of a pymmc code (or int of one)."""
-    return _MOONCAKE.get(code, -1)
-
-
-def mooncake_put_code(code):
-    """The same for the outcome of a put: a key that is there, or that another writer is just putting, is a success."""
-    return MOONCAKE_OK if code in (Code.EXISTS, Code.BEING_WRITTEN) else mooncake_code(code)
-
 
 # memcache: results are 0 or negative.
 MEMCACHE_OK = 0
@@ -76,55 +25,69 @@ MEMCACHE_UNMATCHED_STATE = -3101
 MEMCACHE_UNMATCHED_KEY = -3102
 MEMCACHE_WRITE_READABLE_BLOB = -3108
 
-_MEMCACHE = {
-    Code.OK: MEMCACHE_OK,
-    Code.INVALID_ARGUMENT: MEMCACHE_INVALID_PARAM,
-    Code.INTERNAL: MEMCACHE_ERROR,
-    Code.UNSUPPORTED: MEMCACHE_ERROR,
-    Code.CONFIG: MEMCACHE_INVALID_PARAM,
-    Code.PERMISSION: MEMCACHE_ERROR,
-    Code.IO: MEMCACHE_ERROR,
-    Code.NOT_FOUND: MEMCACHE_UNMATCHED_KEY,
-    Code.QUEUE_FULL: -3013,
-    Code.DEADLINE: -3004,
-    Code.CANCELLED: MEMCACHE_ERROR,
-    Code.CLOSED: MEMCACHE_CLIENT_NOT_INIT,
-    Code.UNAVAILABLE: MEMCACHE_NOT_CONNECTED_TO_META,
-    Code.CONNECTION_LOST: MEMCACHE_NOT_CONNECTED_TO_META,
-    Code.UNKNOWN_METHOD: MEMCACHE_ERROR,
-    Code.BAD_VERSION: MEMCACHE_ERROR,
-    Code.TOO_LARGE: MEMCACHE_INVALID_PARAM,
-    Code.MALFORMED: MEMCACHE_ERROR,
-    Code.SHUTTING_DOWN: MEMCACHE_NOT_CONNECTED_TO_META,
-    Code.NOT_LEADER: MEMCACHE_NOT_CONNECTED_TO_META,
-    Code.RECOVERING: -3003,
-    Code.EXISTS: MEMCACHE_DUPLICATED_OBJECT,
-    Code.BEING_WRITTEN: MEMCACHE_UNMATCHED_STATE,
-    Code.NO_SPACE: MEMCACHE_NOT_ENOUGH_MEMORY,
-    Code.NO_NODE: MEMCACHE_NOT_ENOUGH_MEMORY,
-    Code.GRANT_LOST: MEMCACHE_UNMATCHED_STATE,
-    Code.SIZE_MISMATCH: MEMCACHE_ERROR,
-    Code.LEASE_EXPIRED: -3106,
-    Code.SESSION_LOST: MEMCACHE_NOT_CONNECTED_TO_META,
-    Code.STALE_NODE: MEMCACHE_NOT_CONNECTED_TO_LOCAL,
-    Code.REPLICAS_LOST: -3007,
-    Code.STALE_REGION: MEMCACHE_NOT_CONNECTED_TO_LOCAL,
-    Code.PEER_UNREACHABLE: MEMCACHE_NOT_CONNECTED_TO_LOCAL,
-    Code.OUT_OF_RANGE: MEMCACHE_INVALID_PARAM,
-    Code.READ_ONLY: MEMCACHE_ERROR,
-    Code.UNCONFIRMED: MEMCACHE_NOT_CONNECTED_TO_LOCAL,
-    Code.CORRUPT: MEMCACHE_ERROR,
-}
+# (of pymmc, of mooncake, of memcache)
+_TABLE = (
+    (Code.OK, MOONCAKE_OK, MEMCACHE_OK),
+    (Code.INVALID_ARGUMENT, MOONCAKE_INVALID_PARAMS, MEMCACHE_INVALID_PARAM),
+    (Code.INTERNAL, -1, MEMCACHE_ERROR),
+    (Code.UNSUPPORTED, MOONCAKE_NOT_SUPPORTED, MEMCACHE_ERROR),
+    (Code.CONFIG, MOONCAKE_INVALID_PARAMS, MEMCACHE_INVALID_PARAM),
+    (Code.PERMISSION, -601, MEMCACHE_ERROR),
+    (Code.IO, MOONCAKE_TRANSFER_FAIL, MEMCACHE_ERROR),
+    (Code.NOT_FOUND, MOONCAKE_OBJECT_NOT_FOUND, MEMCACHE_UNMATCHED_KEY),
+    (Code.QUEUE_FULL, -1010, -3013),
+    (Code.DEADLINE, -901, -3004),
+    (Code.CANCELLED, -900, MEMCACHE_ERROR),
+    (Code.CLOSED, MOONCAKE_INVALID_PARAMS, MEMCACHE_CLIENT_NOT_INIT),
+    (Code.UNAVAILABLE, -900, MEMCACHE_NOT_CONNECTED_TO_META),
+    (Code.CONNECTION_LOST, -900, MEMCACHE_NOT_CONNECTED_TO_META),
+    (Code.UNKNOWN_METHOD, MOONCAKE_NOT_SUPPORTED, MEMCACHE_ERROR),
+    (Code.BAD_VERSION, -300, MEMCACHE_ERROR),
+    (Code.TOO_LARGE, MOONCAKE_INVALID_PARAMS, MEMCACHE_INVALID_PARAM),
+    (Code.MALFORMED, -900, MEMCACHE_ERROR),
+    (Code.SHUTTING_DOWN, -1010, MEMCACHE_NOT_CONNECTED_TO_META),
+    (Code.NOT_LEADER, -1011, MEMCACHE_NOT_CONNECTED_TO_META),
+    (Code.RECOVERING, -1010, -3003),
+    (Code.EXISTS, -705, MEMCACHE_DUPLICATED_OBJECT),
+    (Code.BEING_WRITTEN, -703, MEMCACHE_UNMATCHED_STATE),
+    (Code.NO_SPACE, MOONCAKE_NO_AVAILABLE_HANDLE, MEMCACHE_NOT_ENOUGH_MEMORY),
+    (Code.NO_NODE, MOONCAKE_NO_AVAILABLE_HANDLE, MEMCACHE_NOT_ENOUGH_MEMORY),
+    (Code.GRANT_LOST, -500, MEMCACHE_UNMATCHED_STATE),
+    (Code.SIZE_MISMATCH, MOONCAKE_INVALID_PARAMS, MEMCACHE_ERROR),
+    (Code.LEASE_EXPIRED, -707, -3106),
+    (Code.SESSION_LOST, -103, MEMCACHE_NOT_CONNECTED_TO_META),
+    (Code.STALE_NODE, MOONCAKE_SEGMENT_NOT_FOUND, MEMCACHE_NOT_CONNECTED_TO_LOCAL),
+    (Code.REPLICAS_LOST, -712, -3007),
+    (Code.STALE_REGION, -712, MEMCACHE_NOT_CONNECTED_TO_LOCAL),
+    (Code.PEER_UNREACHABLE, MOONCAKE_TRANSFER_FAIL, MEMCACHE_NOT_CONNECTED_TO_LOCAL),
+    (Code.OUT_OF_RANGE, MOONCAKE_INVALID_PARAMS, MEMCACHE_INVALID_PARAM),
+    (Code.READ_ONLY, -700, MEMCACHE_ERROR),
+    (Code.UNCONFIRMED, MOONCAKE_TRANSFER_FAIL, MEMCACHE_NOT_CONNECTED_TO_LOCAL),
+    (Code.CORRUPT, -801, MEMCACHE_ERROR),
+)
 
 
-def memcache_code(code):
-    """The memcache code of a pymmc code (or int of one)."""
-    return _MEMCACHE.get(code, MEMCACHE_ERROR)
+class _Codes:
+    """The codes of one store. Its calls take a pymmc code, or the int of one."""
+
+    # Both stores call a put of a key that is there, or that another writer is just putting, a success.
+    _TAKEN = (Code.EXISTS, Code.BEING_WRITTEN)
+
+    def __init__(self, column, other):
+        self._codes = {row[0]: row[column] for row in _TABLE}
+        self._other = other
+
+    def code(self, code):
+        return self._codes.get(code, self._other)
+
+    def put_code(self, code):
+        """The same for the outcome of a put."""
+        return self._codes[Code.OK] if code in self._TAKEN else self.code(code)
 
 
-def memcache_put_code(code):
-    """The same for a put: a key that is there, or that another writer is just putting, is a success."""
-    return MEMCACHE_OK if code in (Code.EXISTS, Code.BEING_WRITTEN) else memcache_code(code)
+_mooncake, _memcache = _Codes(1, -1), _Codes(2, MEMCACHE_ERROR)
+mooncake_code, mooncake_put_code = _mooncake.code, _mooncake.put_code
+memcache_code, memcache_put_code = _memcache.code, _memcache.put_code
 
 
 def memcache_get_code(code):

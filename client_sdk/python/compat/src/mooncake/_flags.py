@@ -1,6 +1,7 @@
 """Command lines of the form -flag value, --flag=value, --flag, --noflag; and files of the same flags."""
 import json
 import os
+import sys
 
 
 class FlagError(ValueError):
@@ -94,3 +95,21 @@ def milliseconds(name, text):
 def help_text(program, defaults):
     rows = [f"  --{name}={default}" for name, default in defaults.items()]
     return "\n".join([f"{program} [--flag value | --flag=value] ...", *rows])
+
+
+def run(program, defaults, argv, check, body, file_names=None):
+    """A command from its command line to its exit code: body(flags). `check(flags)` raises ValueError or OSError for
+    values that cannot be. `file_names`: as `names` of from_file(), for a command with a flag config_path."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.lstrip("-") == "help" for word in argv):
+        print(help_text(program, defaults))
+        return 0
+    try:
+        given = parse(argv, defaults)
+        in_file = from_file(given["config_path"], defaults, file_names) if given.get("config_path") else {}
+        flags = {**defaults, **in_file, **given}
+        check(flags)
+    except (ValueError, OSError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return body(flags)

@@ -102,19 +102,7 @@ def _run(flags):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    if any(word.lstrip("-") == "help" for word in argv):
-        print(_flags.help_text("mooncake_master", FLAGS))
-        return 0
-    try:
-        given = _flags.parse(argv, FLAGS)
-        in_file = _flags.from_file(given["config_path"], FLAGS, _FILE_NAMES) if given.get("config_path") else {}
-        flags = {**FLAGS, **in_file, **given}
-        meta_options(flags)
-    except (_flags.FlagError, OSError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    return _run(flags)
+    return _flags.run("mooncake_master", FLAGS, argv, meta_options, _run, _FILE_NAMES)
 
 
 if __name__ == "__main__":

@@ -79,17 +79,7 @@ def _run(flags):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    if any(word.lstrip("-") == "help" for word in argv):
-        print(_flags.help_text("mooncake_client", FLAGS))
-        return 0
-    try:
-        flags = {**FLAGS, **_flags.parse(argv, FLAGS)}
-        _hosts.size_of(flags["global_segment_size"])
-    except ValueError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    return _run(flags)
+    return _flags.run("mooncake_client", FLAGS, argv, lambda flags: _hosts.size_of(flags["global_segment_size"]), _run)
 
 
 if __name__ == "__main__":
