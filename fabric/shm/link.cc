@@ -115,6 +115,10 @@ Status Mappings::TakeSegment(Received received) {
 bool Mappings::Warm() {
   if (cold_.empty()) return false;
   Cold& cold = cold_.back();
+  if (!Alive(*cold.segment)) {  // taken back: its owner may have given the pages away
+    cold_.pop_back();
+    return !cold_.empty();
+  }
   const uint64_t size = std::min(kWarmBytes, cold.segment->size - cold.next);
   // The region begins on a page of its segment, but madvise wants that said.
   const uint64_t begin = reinterpret_cast<uint64_t>(cold.segment->begin + cold.next) & ~uint64_t{4095};

@@ -2,7 +2,8 @@
 find_program(MMC_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 
 if(MMC_BUILD_PYTHON)
-  foreach(name test_pymmc_async test_pymmc_buffers test_pymmc_calls test_pymmc_process test_pymmc_tls test_pymmc_views)
+  foreach(name test_pymmc_async test_pymmc_buffers test_pymmc_calls test_pymmc_engine test_pymmc_process test_pymmc_tls
+               test_pymmc_views)
     add_test(NAME python_${name}
       COMMAND ${MMC_PYTHON} -m pytest -q -p no:cacheprovider ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py)
     set_tests_properties(python_${name} PROPERTIES LABELS python TIMEOUT 300

@@ -1,6 +1,7 @@
 """mooncake.engine: registered memory, read and written by another process."""
 import subprocess
 import sys
+import time
 
 import pytest
 from mooncake_support import Memory, environment, pattern
@@ -133,3 +134,60 @@ def test_before_and_after(engine):
     assert engine.free_managed_buffer(address, 100) == 0 and engine.read_bytes_from_buffer(address, 3) == b""
     assert engine.transfer_sync_read("no port", data.ptr, 1, 1) == -1
     assert TransferEngine.TransferOpcode.Write == TransferOpcode.Write and "cpu" in engine.get_local_topology()
+
+
+def test_a_large_batch(peer, engine):
+    count, piece = 4096, 256
+    source, into = Memory(pattern(count * piece)), Memory(count * piece)
+    theirs = [peer.memory + n * piece for n in reversed(range(count))]
+    assert engine.batch_transfer_sync_write(peer.target, [source.at(n * piece) for n in range(count)], theirs,
+                                            [piece] * count) == 0
+    assert engine.batch_transfer_sync_read(peer.target, [into.at(n * piece) for n in range(count)], theirs,
+                                           [piece] * count) == 0
+    assert bytes(into) == bytes(source)
+
+
+def test_a_peer_that_is_killed(peer, engine):
+    mine = Memory(1 << 20)
+    assert engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == 0
+    peer.process.kill()
+    peer.process.wait(30)
+    # What is shared may still be read in the moment before this side has noticed.
+    deadline = time.monotonic() + 30
+    while engine.transfer_sync_read(peer.target, mine.ptr, peer.memory, 11) == 0:
+        assert time.monotonic() < deadline
+    assert engine.send_probe(peer.target) == -1
+    number = engine.batch_transfer_async_write(peer.target, [mine.ptr], [peer.memory], [1 << 20])
+    assert engine.get_batch_transfer_status([number]) == -1
+
+
+def test_registered_again(engine):
+    other = TransferEngine()
+    assert other.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0
+    target = f"127.0.0.1:{other.get_rpc_port()}"
+    theirs, mine = Memory(pattern(5000)), Memory(5000)
+    assert engine.transfer_sync_read(target, mine.ptr, theirs.ptr, 5000) == -1
+    for _ in range(2):
+        assert other.register_memory(theirs.ptr, 5000) == 0
+        assert engine.transfer_sync_read(target, mine.ptr, theirs.ptr, 5000) == 0 and bytes(mine) == bytes(theirs)
+        assert engine.transfer_sync_read(target, mine.ptr, theirs.ptr, 5001) == -1
+        assert other.unregister_memory(theirs.ptr) == 0 and other.unregister_memory(theirs.ptr) == -1
+        assert engine.transfer_sync_read(target, mine.ptr, theirs.ptr, 1) == -1
+    assert engine.batch_transfer_sync_read(target, [mine.ptr], [theirs.ptr], [-1]) == -1
+    other.close()
+
+
+def test_tls_from_the_environment(certificates, monkeypatch):
+    for name, path in certificates.files("local").items():
+        monkeypatch.setenv(f"MMC_ENGINE_TLS_{name.upper()}", path)
+    secured = [TransferEngine(), TransferEngine()]
+    for one in secured:
+        assert one.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0
+    for name in certificates.files("local"):
+        monkeypatch.delenv(f"MMC_ENGINE_TLS_{name.upper()}")
+    plain = TransferEngine()
+    assert plain.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0
+    target = f"127.0.0.1:{secured[0].get_rpc_port()}"
+    assert secured[1].send_probe(target) == 0 and plain.send_probe(target) == -1
+    for one in (*secured, plain):
+        one.close()

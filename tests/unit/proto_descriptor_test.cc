@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "proto/engine_methods.h"
 #include "proto/methods.h"
 
 namespace mmc::proto {
@@ -24,10 +25,11 @@ std::string MethodLines(const Methods&... methods) {
 
 std::string Dump() {
   return KeyList::descriptor()->file()->DebugString() + "\n" + Empty::descriptor()->file()->DebugString() + "\n" +
+         EngineRegion::descriptor()->file()->DebugString() + "\n" +
          MethodLines(kOpenSession, kSessionHeartbeat, kCloseSession, kPutStart, kPutCommit, kPutAbort, kLookup, kUnpin,
                      kLookupPrefix, kExists, kStat, kRemove, kRemoveAll, kRemoveByPrefix, kList, kJoin, kNodeHeartbeat,
                      kNodeLeave, kCatalogSync, kReportReplica, kDirectory, kClusterStatus, kCatalogReport, kDrain,
-                     kScrub, kScrubStatus);
+                     kScrub, kScrubStatus, kDescribeEngine, kEngineNote);
 }
 
 TEST(ProtoDescriptors, AreAsCheckedIn) {

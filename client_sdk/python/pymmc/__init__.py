@@ -17,13 +17,14 @@ import atexit
 from . import _errors, _pymmc
 from ._errors import *  # noqa: F403
 from ._pymmc import (ClientStats, ClusterStatus, GetResult, ListPage, NodeInfo, ObjectInfo, ReplicaInfo, Status, View,
-                     __version__, parse_size)
+                     __version__, parse_size, readable)
 
 _LAZY = {
     "AsyncClient": "_aio",
     "Cluster": "_services",
     "LocalService": "_services",
     "MetaService": "_services",
+    "TransferEngine": "_engine",
     "run_meta_service": "_services",
     "binary": "_programs",
 }
@@ -32,7 +33,7 @@ _OLDER_NAMES = ("DistributedObjectStore", "KeyInfo", "LocalConfig", "MetaConfig"
 
 __all__ = [
     *_errors.__all__, *_LAZY, "Client", "ClientStats", "ClusterStatus", "GetResult", "ListPage", "NodeInfo",
-    "ObjectInfo", "ReplicaInfo", "Status", "View", "parse_size",
+    "ObjectInfo", "ReplicaInfo", "Status", "View", "parse_size", "readable",
 ]
 
 atexit.register(_pymmc.end_all)
@@ -58,16 +59,11 @@ class Client(_pymmc.Client):
         """Stores one value. False when the key was there already (its value stays). Raises MmcError."""
         status = self.put(((key, value),), replicas=replicas, preferred_nodes=preferred_nodes,
                           prefer_local=prefer_local, timeout=timeout)[0]
-        if status == _errors.Code.EXISTS:
-            return False
-        status.raise_for_error(key)
-        return True
+        return _errors.was_stored(status, key)
 
     def get_one(self, key, *, timeout=None):
         """One value as bytes. Raises NotFoundError and other MmcErrors."""
-        status, value = self.get_results((key,), timeout=timeout)[0]
-        status.raise_for_error(key)
-        return value
+        return _errors.value_of(self.get_results((key,), timeout=timeout)[0], key)
 
     def scan(self, prefix="", *, page=1000):
         """Iterates over (key, size) of all values whose key begins with `prefix`, a page per call."""

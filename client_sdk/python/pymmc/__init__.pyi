@@ -281,7 +281,8 @@ class Client:
     # For other bindings: addresses and byte counts as ints, plain int codes of Code back. ptrs[i] and sizes[i] are the
     # pieces of keys[i]. Lists of unequal length raise InvalidArgumentError; a bad key or address fails its own key only.
     # The memory must stay valid until the call returns. A size of 0 leaves its piece out. First and last byte of each
-    # piece are looked at before: what this process cannot read (not mapped, of a device) is INVALID_ARGUMENT.
+    # piece are looked at before: what this process cannot read (not mapped, of a device) is INVALID_ARGUMENT, and so is a
+    # target in a mapping that it may not write.
     def put_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
                  replicas: int = 1, preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
                  timeout: float | None = None) -> list[int]: ...
@@ -305,6 +306,58 @@ class Client:
         """Ends the session and, with a pool or memory in this process, those. Idempotent; other calls then raise
         ClosedError (batch calls: the code CLOSED per key)."""
     def __enter__(self) -> Client: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
+                 tb: TracebackType | None) -> None: ...
+
+class TransferEngine:
+    """Memory of processes, read and written by its address, without a pool. A peer is "host:port" of its engine."""
+    def __init__(self, url: str | None = "tcp://127.0.0.1:0", *, same_host: bool = True, timeout: float = 30.0,
+                 tcp_connections: int = 4, tcp_threads: int = 2, copy_threads: int = 0, async_threads: int = 8,
+                 tls: Mapping[str, str] | None = None) -> None:
+        """Started unless `url` is None."""
+    running: bool
+    port: int  # 0: not started
+    stats: dict[str, int]  # shm_bytes, tcp_bytes: moved by this side since start()
+    def start(self, url: str = "tcp://127.0.0.1:0", **options: Any) -> None:
+        """EXISTS when it runs. What is registered and allocated stays from one start to the next."""
+    def close(self) -> None:
+        """Fails what waits; transfers that move bytes end first, with their timeout at the latest. Idempotent."""
+
+    # Memory, by address and bytes. All that is registered must be readable; what this process may not write, others
+    # may only read. INVALID_ARGUMENT for what is no memory of the host, NOT_FOUND for what is not registered.
+    def register(self, address: int, bytes: int) -> None: ...
+    def unregister(self, address: int) -> None:
+        """No other process reads or writes it any more when this returns."""
+    def allocate(self, bytes: int) -> int:
+        """The address of registered memory of zeros, aligned to pages."""
+    def free(self, address: int) -> None: ...
+    def holds(self, address: int, bytes: int) -> bool:
+        """Whether all these bytes are registered."""
+
+    # local[i], remote[i] and sizes[i] are one contiguous move each. OUT_OF_RANGE: some of it is in no registered memory
+    # of the peer, nothing of that is moved; UNAVAILABLE, PEER_UNREACHABLE, DEADLINE, UNCONFIRMED: it broke off, other
+    # pieces may have been moved.
+    def read(self, peer: str, local: Sequence[int], remote: Sequence[int], sizes: Sequence[int],
+             timeout: float | None = None) -> None: ...
+    def write(self, peer: str, local: Sequence[int], remote: Sequence[int], sizes: Sequence[int],
+              timeout: float | None = None) -> None: ...
+    # The same on a thread of the engine; the number is for poll() or wait(), whose answer is given once. The memory must
+    # stay until then.
+    def submit_read(self, peer: str, local: Sequence[int], remote: Sequence[int], sizes: Sequence[int],
+                    timeout: float | None = None) -> int: ...
+    def submit_write(self, peer: str, local: Sequence[int], remote: Sequence[int], sizes: Sequence[int],
+                     timeout: float | None = None) -> int: ...
+    def poll(self, number: int) -> Status | None:
+        """None: it runs. NOT_FOUND: not submitted, or answered already."""
+    def wait(self, number: int) -> None:
+        """Raises what the transfer met."""
+
+    def send_note(self, peer: str, name: str, text: str) -> None:
+        """A short message (1 MiB at most) that the peer finds in take_notes()."""
+    def take_notes(self) -> list[tuple[str, str]]: ...
+    def first_address(self, peer: str) -> int:
+        """Of what the peer registered first; 0: nothing is."""
+    def __enter__(self) -> TransferEngine: ...
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
                  tb: TracebackType | None) -> None: ...
 
@@ -421,6 +474,10 @@ def run_meta_service(url: str = "tcp://127.0.0.1:5000", *, stop: Any = None, **o
 
 def parse_size(text: Size) -> int:
     """Bytes of "1GB", "512 MiB", 4096: powers of 1024."""
+
+def readable(addresses: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether this process can read the first and last byte of all these pieces of memory. True as well when the system
+    does not allow to ask."""
 
 def binary(name: str) -> str:
     """Path of "mmc", "mmc_meta_service" or "mmc_local_service": of this package, else of $MMC_BIN_DIR or $PATH."""

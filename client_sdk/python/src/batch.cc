@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "client_sdk/python/src/dlpack.h"
-#include "client_sdk/python/src/probe.h"
 #include "client_sdk/python/src/status.h"
 #include "common/base/limits.h"
 
@@ -150,6 +149,10 @@ void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
     return SetWrong("a piece of " + std::to_string(bytes) + " bytes does not end in memory");
   Push(address, bytes);
   if (bytes == 0 || address == 0) return;
+  if (use_ == Use::kWrite) {
+    raw_targets_.push_back({address, bytes});
+    raw_target_entries_.push_back(entries_.size() - 1);
+  }
   for (const uint64_t end : {address, address + bytes - 1}) {
     // One look at a page of an item is enough.
     if (!raw_ends_.empty() && raw_entries_.back() == entries_.size() - 1 &&
@@ -166,6 +169,13 @@ void ItemBatch::CheckRaw() {
     SetWrong(&entries_[raw_entries_[at]],
              "byte " + std::to_string(reinterpret_cast<uintptr_t>(raw_ends_[at])) +
                  " of a piece is not in memory that this process can read");
+  }
+  for (const size_t at : Unwritable(raw_targets_)) {
+    Entry& entry = entries_[raw_target_entries_[at]];
+    if (!entry.wrong.ok()) continue;
+    const MemoryRange& range = raw_targets_[at];
+    SetWrong(&entry, "a piece of " + std::to_string(range.bytes) + " bytes at " + std::to_string(range.address) +
+                         " cannot be written by this process");
   }
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "client_sdk/include/mmc/client.h"
+#include "client_sdk/python/src/probe.h"
 
 namespace mmc::python {
 
@@ -96,7 +97,7 @@ class ItemBatch {
   void SetWrong(std::string message);
   void SetWrong(Entry* entry, std::string message);
   void Push(uint64_t address, uint64_t bytes);
-  // Of memory that is nobody's object: CheckRaw() looks whether it is there.
+  // Of memory that is nobody's object: CheckRaw() looks whether it is there, and can be written where it is a target.
   void PushRaw(uint64_t address, uint64_t bytes);
   void CheckRaw();
   template <typename R>
@@ -109,6 +110,8 @@ class ItemBatch {
   std::vector<Buffer> targets_;       // Use::kWrite
   std::vector<const void*> raw_ends_;  // first and last bytes of raw pieces
   std::vector<size_t> raw_entries_;    // whose they are
+  std::vector<MemoryRange> raw_targets_;     // raw pieces; Use::kWrite
+  std::vector<size_t> raw_target_entries_;   // whose they are
   std::vector<PyObject*> held_;
   std::deque<Py_buffer> buffers_;
   std::vector<std::pair<void (*)(void*), void*>> releases_;

@@ -3,9 +3,11 @@
 #include <pybind11/stl.h>
 
 #include "client_sdk/python/src/async.h"
+#include "client_sdk/python/src/engine.h"
 #include "client_sdk/python/src/gil.h"
 #include "client_sdk/python/src/options.h"
 #include "client_sdk/python/src/params.h"
+#include "client_sdk/python/src/probe.h"
 #include "client_sdk/python/src/questions.h"
 #include "client_sdk/python/src/services.h"
 #include "client_sdk/python/src/status.h"
@@ -146,6 +148,19 @@ py::tuple GetRanges(ClientState& state, const py::object& keys, const py::object
   return CodesAndBytes(GetBatch(state, batch, /*allow_short=*/true, timeout));
 }
 
+bool Readable(const std::vector<uint64_t>& addresses, const std::vector<uint64_t>& sizes) {
+  if (addresses.size() != sizes.size()) RaiseInvalid("as many addresses as sizes are needed");
+  std::vector<const void*> ends;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] == 0) continue;
+    for (const uint64_t end : {addresses[i], addresses[i] + (sizes[i] - 1)}) {
+      ends.push_back(reinterpret_cast<const void*>(static_cast<uintptr_t>(end)));  // NOLINT: the caller's
+    }
+  }
+  const GilRelease released;
+  return Unreadable(ends).empty();
+}
+
 void Close(ClientState& state) {
   const GilRelease released;
   state.Close();
@@ -274,8 +289,11 @@ PYBIND11_MODULE(_pymmc, m) {
   BindPoolCalls(client);
   BindAsync(m);
   BindServices(m);
+  BindEngine(m);
   m.def("parse_size", &ParseSize, py::arg("size"),
         "Bytes of \"1GB\", \"512 MiB\", 4096: powers of 1024.");
+  m.def("readable", &Readable, py::arg("addresses"), py::arg("sizes"),
+        "Whether this process can read the first and last byte of all these pieces of memory.");
   m.def("end_all", [] {
     const GilRelease released;
     EndAll();

@@ -5,7 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
 #include <climits>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "common/base/mutex.h"
 
 namespace mmc::python {
 namespace {
@@ -15,6 +22,71 @@ namespace {
 int Sink() {
   static const int fd = memfd_create("pymmc-probe", MFD_CLOEXEC);
   return fd;
+}
+
+// Runs of addresses, in order, that do not touch.
+using Runs = std::vector<std::pair<uint64_t, uint64_t>>;
+
+void Append(Runs* runs, uint64_t begin, uint64_t end) {
+  if (!runs->empty() && runs->back().second == begin) {
+    runs->back().second = end;
+  } else {
+    runs->emplace_back(begin, end);
+  }
+}
+
+bool Within(const Runs& runs, const MemoryRange& range) {
+  if (range.bytes > ~uint64_t{0} - range.address) return false;
+  const auto behind = std::upper_bound(runs.begin(), runs.end(), range.address,
+                                       [](uint64_t at, const auto& run) { return at < run.first; });
+  return behind != runs.begin() && range.address + range.bytes <= std::prev(behind)->second;
+}
+
+struct Mapped {
+  Runs readable;
+  Runs writable;
+};
+
+// Null where the system does not say.
+std::shared_ptr<const Mapped> ReadMappings() {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/self/maps", "re"), &std::fclose);
+  if (file == nullptr) return nullptr;
+  auto out = std::make_shared<Mapped>();
+  char line[512];
+  bool begins = true;  // of a line: names may be longer than `line`
+  while (std::fgets(line, sizeof(line), file.get()) != nullptr) {
+    uint64_t from = 0;
+    uint64_t to = 0;
+    char rights[5] = "";
+    if (begins && std::sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, rights) == 3) {
+      if (rights[0] == 'r') Append(&out->readable, from, to);
+      if (rights[0] == 'r' && rights[1] == 'w') Append(&out->writable, from, to);
+    }
+    begins = std::strchr(line, '\n') != nullptr;
+  }
+  return out->readable.empty() ? nullptr : out;
+}
+
+// The mappings as they were seen last.
+class LastSeen {
+ public:
+  std::shared_ptr<const Mapped> Get() {
+    MutexLock lock(mutex_);
+    return mapped_;
+  }
+  void Set(std::shared_ptr<const Mapped> mapped) {
+    MutexLock lock(mutex_);
+    mapped_ = std::move(mapped);
+  }
+
+ private:
+  Mutex mutex_;
+  std::shared_ptr<const Mapped> mapped_ MMC_GUARDED_BY(mutex_);
+};
+
+LastSeen& last_seen() {
+  static LastSeen* const kept = new LastSeen();
+  return *kept;
 }
 
 }  // namespace
@@ -42,6 +114,29 @@ std::vector<size_t> Unreadable(const std::vector<const void*>& bytes) {
     }
   }
   return bad;
+}
+
+std::vector<size_t> Unwritable(const std::vector<MemoryRange>& ranges) {
+  std::vector<size_t> bad;
+  std::shared_ptr<const Mapped> mapped = last_seen().Get();
+  bool fresh = false;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    if (mapped != nullptr && Within(mapped->writable, ranges[i])) continue;
+    if (!fresh) {
+      fresh = true;
+      mapped = ReadMappings();
+      if (mapped == nullptr) return {};
+      last_seen().Set(mapped);
+    }
+    if (!Within(mapped->writable, ranges[i])) bad.push_back(i);
+  }
+  return bad;
+}
+
+MemoryRights RightsOf(const MemoryRange& range) {
+  const std::shared_ptr<const Mapped> mapped = ReadMappings();
+  if (mapped == nullptr || Within(mapped->writable, range)) return MemoryRights::kWrite;
+  return Within(mapped->readable, range) ? MemoryRights::kRead : MemoryRights::kNone;
 }
 
 }  // namespace mmc::python

@@ -24,14 +24,6 @@ _JOIN_SECONDS = 30.0
 _BYTES_PER_SECOND = 100e6
 
 
-def _seconds_from_environment(name, default):
-    try:
-        return float(os.environ.get(name, default))
-    except ValueError:
-        _log.warning("%s=%r is no number of seconds; taking %s", name, os.environ[name], default)
-        return default
-
-
 class StoreBase:
     """One session with a pool, and the memory this process lends to it. Thread-safe."""
 
@@ -42,7 +34,7 @@ class StoreBase:
         self._hostname = ""
         self._listen = ""
         self._segments = {}  # id -> LocalService
-        self._registered = _memory.Registered()
+        self._registered = {}  # address -> size
         self._memory = _memory.HostMemory()
         self._sessions = {}
         self._pins = {}
@@ -114,11 +106,11 @@ class StoreBase:
                 _log.error("setup: %s", wrong)
                 return codes.MOONCAKE_INVALID_PARAMS
             try:
-                self._put_seconds = _seconds_from_environment("MMC_PUT_WAIT_SECONDS", 3.0)
+                self._put_seconds = _hosts.seconds_from_environment("MMC_PUT_WAIT_SECONDS", 3.0)
                 self._client = pymmc.Client(
                     self._meta_url, name=f"mooncake:{self._hostname}", timeout=_CALL_SECONDS,
                     same_host=os.environ.get("MMC_SAME_HOST", "1") != "0",
-                    connect_retry=_seconds_from_environment("MMC_SETUP_WAIT_SECONDS", 30.0))
+                    connect_retry=_hosts.seconds_from_environment("MMC_SETUP_WAIT_SECONDS", 30.0))
                 if segment_bytes:
                     self._add_segment(segment_bytes, self._hostname)
             except pymmc.MmcError as error:
@@ -246,13 +238,14 @@ class StoreBase:
         if not _memory.is_host_memory([buffer_ptr], [size]):
             _log.error("register_buffer: %#x, %d bytes: no memory of the host", buffer_ptr, size)
             return codes.MOONCAKE_INVALID_PARAMS
-        self._registered.add(buffer_ptr, size)
+        self._registered[buffer_ptr] = size
         return codes.MOONCAKE_OK
 
     def unregister_buffer(self, buffer_ptr, size=0):
         """0, or INVALID_PARAMS for an address that is not registered. `size` is of no meaning."""
         del size
-        return codes.MOONCAKE_OK if self._registered.discard(buffer_ptr) else codes.MOONCAKE_INVALID_PARAMS
+        known = self._registered.pop(buffer_ptr, None) is not None
+        return codes.MOONCAKE_OK if known else codes.MOONCAKE_INVALID_PARAMS
 
     # What the calls share.
 

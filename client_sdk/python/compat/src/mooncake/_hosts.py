@@ -1,9 +1,13 @@
-"""Host names and sizes as the clients write them."""
+"""Host names, sizes and times as the clients write them."""
 import ipaddress
+import logging
+import os
 import random
 import socket
 
 import pymmc
+
+_log = logging.getLogger("mooncake")
 
 MASTER_PORT = 50051
 _AUTO_PORTS = range(12300, 14301)
@@ -94,3 +98,12 @@ def size_of(value):
         return pymmc.parse_size(str(value).strip())
     except (pymmc.MmcError, TypeError) as wrong:
         raise ValueError(f"{value!r} is no size: write 512MB or a number of bytes") from wrong
+
+
+def seconds_from_environment(name, default):
+    """`default` when the variable is not set, or is no number."""
+    try:
+        return float(os.environ.get(name, default))
+    except ValueError:
+        _log.warning("%s=%r is no number of seconds; taking %s", name, os.environ[name], default)
+        return default

@@ -3,6 +3,8 @@ import ctypes
 
 from mmc_compat import codes
 
+from . import _memory
+
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 
 
@@ -69,7 +71,7 @@ class Sessions:
             return _INVALID
         value = session[0]
         fits = all(size > 0 and 0 <= offset and offset + size <= len(value) for size, offset in zip(sizes, offsets))
-        if not fits or not self._registered.usable(pointers, sizes):
+        if not fits or not _memory.is_host_memory(pointers, sizes):
             return _INVALID
         base = ctypes.addressof(ctypes.c_char.from_buffer(value))
         for pointer, size, offset in zip(pointers, sizes, offsets):

@@ -4,7 +4,7 @@ import re
 import pymmc
 from mmc_compat import codes
 
-from . import _patterns
+from . import _memory, _patterns
 from ._values import ReplicateConfig, SoftPinAction
 
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
@@ -171,7 +171,7 @@ class Writes:
     def upsert_from(self, key, buffer_ptr, size, config=None):
         """The bytes at an address, over an older value."""
         client = self._client
-        if client is None or not self._registered.usable([buffer_ptr], [size]):
+        if client is None or not _memory.is_host_memory([buffer_ptr], [size]):
             return _INVALID
         return self._upsert(key, config, lambda: self._put_pointers(client, [key], [[buffer_ptr]], [[size]], config,
                                                                     _exactly))

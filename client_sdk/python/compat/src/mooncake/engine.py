@@ -1,22 +1,24 @@
-"""TransferEngine: registered memory of this process, read and written by others, over TCP."""
-import concurrent.futures
+"""TransferEngine: registered memory of this process, read and written by others. The work is pymmc.TransferEngine's."""
 import ctypes
 import enum
-import itertools
 import json
 import logging
-import threading
-import urllib.error
+import os
 import urllib.parse
 import urllib.request
 
-from . import _engine_wire, _hosts, _memory
+import pymmc
+
+from . import _hosts
 
 _log = logging.getLogger("mooncake.engine")
 _METADATA_SECONDS = 10.0
-_WORKERS = 8
+_TLS = ("ca_path", "crl_path", "cert_path", "key_path", "key_pass_path")
 
 SUPPORT_EFA = SUPPORT_HIP = SUPPORT_MNNVL = SUPPORT_MUSA = SUPPORT_INTRA_NVLINK = SUPPORT_CUDA = False
+
+# What the other side does, and names that are no names: an answer, not an exception.
+_FAILED = (pymmc.MmcError, OSError, ValueError)
 
 
 class TransferOpcode(enum.IntEnum):
@@ -52,6 +54,14 @@ class _Metadata:
                 return name
         return self._known[name]
 
+    def target(self, name):
+        """"host:port" of that engine. ValueError when the name has no port."""
+        address = self.address(name)
+        host, port = _hosts.split_host(address)
+        if port is None:
+            raise ValueError(f"{address!r} names no port")
+        return _hosts.join_host(host, port)
+
     def forget(self, name):
         self._known.pop(name, None)
 
@@ -69,6 +79,14 @@ class _Metadata:
             return answer.read()
 
 
+def _options():
+    """Of pymmc.TransferEngine, from the environment."""
+    tls = {name: os.environ.get(f"MMC_ENGINE_TLS_{name.upper()}", "") for name in _TLS}
+    return {"same_host": os.environ.get("MMC_SAME_HOST", "1") != "0",
+            "timeout": max(5.0, _hosts.seconds_from_environment("MC_TRANSFER_TIMEOUT", 30.0)),
+            "tls": {name: path for name, path in tls.items() if path} or None}
+
+
 class TransferEngine:
     """Every call may be made from any thread. Codes: 0, or -1 when it failed; nothing raises for what the other side
     does."""
@@ -76,43 +94,40 @@ class TransferEngine:
     TransferOpcode = TransferOpcode
 
     def __init__(self):
-        self._server = None
-        self._links = _engine_wire.Links()
-        self._registered = _memory.Registered()
-        self._memory = _memory.HostMemory()
+        self._native = pymmc.TransferEngine(None)
         self._metadata = _Metadata("")
         self._name = ""
-        self._lock = threading.Lock()
-        self._workers = None
-        self._ids = itertools.count(1)
-        self._pending = {}
 
     def initialize(self, local_hostname, metadata_server, protocol, device_name, /):
         """Opens the port that others use. With "P2PHANDSHAKE" it is a free one (get_rpc_port()), else the one in
-        local_hostname if it is free. Any protocol and device is accepted: it is TCP. 0 or -1."""
+        local_hostname if it is free. Any protocol and device is accepted; the transport is found out. 0 or -1."""
         del protocol, device_name
-        if self._server is not None:
+        if self._native.running:
             return -1
         try:
             host, port = _hosts.split_host(local_hostname)
             listen = _hosts.listen_host(host, "tcp://127.0.0.1:1")
-            peers = metadata_server.upper() == "P2PHANDSHAKE"
-            try:
-                server = _engine_wire.Server(listen, 0 if peers or port is None else port, self._registered)
-            except OSError:
-                server = _engine_wire.Server(listen, 0, self._registered)
+            self._listen(listen, 0 if metadata_server.upper() == "P2PHANDSHAKE" else port or 0)
             self._metadata = _Metadata(metadata_server)
             self._name = local_hostname
             try:
-                self._metadata.publish(local_hostname, _hosts.join_host(listen, server.port))
+                self._metadata.publish(local_hostname, _hosts.join_host(listen, self._native.port))
             except OSError:
-                server.close()
+                self._native.close()
                 raise
-        except (OSError, ValueError, AttributeError) as error:
+        except (*_FAILED, AttributeError) as error:
             _log.error("initialize: %s", error)
             return -1
-        self._server = server
         return 0
+
+    def _listen(self, host, port):
+        options = _options()
+        try:
+            self._native.start("tcp://" + _hosts.join_host(host, port), **options)
+        except pymmc.MmcError as error:
+            if port == 0 or error.code != pymmc.Code.IO:
+                raise
+            self._native.start("tcp://" + _hosts.join_host(host, 0), **options)
 
     def initialize_ext(self, local_hostname, metadata_server, protocol, device_name, metadata_type, /):
         """initialize(); the type of the metadata is seen in its address."""
@@ -121,14 +136,14 @@ class TransferEngine:
 
     def get_rpc_port(self):
         """The port that others use; 0 before initialize()."""
-        return self._server.port if self._server is not None else 0
+        return self._native.port
 
     def get_engine(self):
         """This object; MooncakeDistributedStore.setup() takes it."""
         return self
 
     def get_engine_ptr(self):
-        """0: there is no native object."""
+        """0: there is no object of the other store."""
         return 0
 
     def get_local_topology(self, device_name=None):
@@ -138,15 +153,9 @@ class TransferEngine:
 
     def close(self):
         """Closes the port; idempotent."""
-        server, self._server = self._server, None
-        if server is not None:
+        if self._native.running:
             self._metadata.withdraw(self._name)
-            server.close()
-        self._links.close()
-        with self._lock:
-            workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.shutdown(wait=False)
+        self._native.close()
 
     def __del__(self):
         try:
@@ -156,17 +165,24 @@ class TransferEngine:
 
     # Memory.
 
-    def register_memory(self, buffer_addr, capacity, location="*"):
-        """Lets others read and write it: 0, or -1 for what is no memory of this process."""
-        del location
-        if buffer_addr <= 0 or capacity <= 0 or not _memory.is_host_memory([buffer_addr], [capacity]):
+    @staticmethod
+    def _code(call, *arguments):
+        try:
+            call(*arguments)
+            return 0
+        except _FAILED as error:
+            _log.error("%s", error)
             return -1
-        self._registered.add(buffer_addr, capacity)
-        return 0
+
+    def register_memory(self, buffer_addr, capacity, location="*"):
+        """Lets others read and write it (only read what this process may not write): 0, or -1 for what is no memory of
+        this process."""
+        del location
+        return self._code(self._native.register, buffer_addr, capacity) if buffer_addr > 0 and capacity > 0 else -1
 
     def unregister_memory(self, buffer_addr, /):
-        """0, or -1 for an address that is not registered."""
-        return 0 if self._registered.discard(buffer_addr) else -1
+        """0 when nobody else reads or writes it any more, or -1 for an address that is not registered."""
+        return self._code(self._native.unregister, buffer_addr) if buffer_addr > 0 else -1
 
     def batch_register_memory(self, buffer_addresses, capacities, location="*"):
         """0, or -1 if one of them failed; those before it are registered."""
@@ -180,67 +196,72 @@ class TransferEngine:
 
     def allocate_managed_buffer(self, length, /):
         """The address of registered memory; 0 when there is none."""
-        address = self._memory.alloc(length)
-        if address:
-            self._registered.add(address, length)
-        return address
+        try:
+            return self._native.allocate(length) if length > 0 else 0
+        except pymmc.MmcError as error:
+            _log.error("allocate_managed_buffer: %s", error)
+            return 0
 
     def free_managed_buffer(self, addr, length, /):
         """0, or -1 for an address that is none of allocate_managed_buffer()."""
         del length
-        if self._memory.free(addr) != 0:
-            return -1
-        self._registered.discard(addr)
-        return 0
+        return self._code(self._native.free, addr) if addr > 0 else -1
 
     def write_bytes_to_buffer(self, addr, data, length, /):
         """Copies bytes to registered memory: 0 or -1."""
-        if length > len(data) or not self._registered.holds(addr, length):
+        if not 0 <= length <= len(data) or addr <= 0 or not self._native.holds(addr, length):
             return -1
         ctypes.memmove(addr, bytes(data), length)
         return 0
 
     def read_bytes_from_buffer(self, addr, length, /):
         """Bytes of registered memory; b"" for other memory."""
-        return ctypes.string_at(addr, length) if self._registered.holds(addr, length) else b""
+        if addr <= 0 or length < 0 or not self._native.holds(addr, length):
+            return b""
+        return ctypes.string_at(addr, length)
 
     def get_first_buffer_address(self, segment, /):
         """The address that the other engine registered first; 0: none, or it cannot be reached."""
         try:
-            return self._links.first(self._metadata.address(segment))
-        except (OSError, ValueError) as error:
+            return self._native.first_address(self._metadata.target(segment))
+        except _FAILED as error:
             _log.error("%s: %s", segment, error)
             return 0
 
     # Transfers.
 
-    def _transfer(self, target, operation, buffers, peers, lengths, notify=None):
-        if self._server is None or not len(buffers) == len(peers) == len(lengths) or min(lengths, default=0) < 0:
-            return -1
-        pieces = [piece for piece in zip(buffers, peers, lengths) if piece[2]]
-        if pieces and not self._registered.usable([piece[0] for piece in pieces], [piece[2] for piece in pieces]):
-            return -1
+    def _transfer(self, call, target, buffers, peers, lengths, notify=None):
+        """What the call returns; -1 when it failed."""
         try:
-            address = self._metadata.address(target)
-            if pieces:
-                self._links.transfer(address, operation, pieces)
+            address = self._metadata.target(target)
+            done = call(address, buffers, peers, lengths)
             if notify is not None:
-                self._links.note(address, notify.name, notify.msg)
-            return 0
-        except (OSError, ValueError) as error:
+                self._native.send_note(address, notify.name, notify.msg)
+            return done
+        except TypeError:
+            if min(map(min, filter(len, (buffers, peers, lengths))), default=0) >= 0:
+                raise
+            return -1
+        except _FAILED as error:
             self._metadata.forget(target)
             _log.error("transfer with %s: %s", target, error)
             return -1
 
+    def _sync(self, call, target, buffers, peers, lengths, notify=None):
+        return 0 if self._transfer(call, target, buffers, peers, lengths, notify) is None else -1
+
+    def _submit(self, call, target, buffers, peers, lengths):
+        return max(0, self._transfer(call, target, buffers, peers, lengths))
+
     def transfer_sync_write(self, target_hostname, buffer, peer_buffer_address, length, transport_hint=""):
         """0 or -1."""
         del transport_hint
-        return self._transfer(target_hostname, _engine_wire.WRITE, [buffer], [peer_buffer_address], [length])
+        return self._sync(self._native.write, target_hostname, [buffer], [peer_buffer_address], [length])
 
     def transfer_sync_read(self, target_hostname, buffer, peer_buffer_address, length, transport_hint=""):
         """0 or -1."""
         del transport_hint
-        return self._transfer(target_hostname, _engine_wire.READ, [buffer], [peer_buffer_address], [length])
+        return self._sync(self._native.read, target_hostname, [buffer], [peer_buffer_address], [length])
 
     def transfer_sync(self, target_hostname, buffer, peer_buffer_address, length, opcode, notify=None,
                       transport_hint=""):
@@ -251,41 +272,29 @@ class TransferEngine:
     def batch_transfer_sync_write(self, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint=""):
         """0 or -1."""
         del transport_hint
-        return self._transfer(target_hostname, _engine_wire.WRITE, buffers, peer_buffer_addresses, lengths)
+        return self._sync(self._native.write, target_hostname, buffers, peer_buffer_addresses, lengths)
 
     def batch_transfer_sync_read(self, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint=""):
         """0 or -1."""
         del transport_hint
-        return self._transfer(target_hostname, _engine_wire.READ, buffers, peer_buffer_addresses, lengths)
+        return self._sync(self._native.read, target_hostname, buffers, peer_buffer_addresses, lengths)
 
     def batch_transfer_sync(self, target_hostname, buffers, peer_buffer_addresses, lengths, opcode, notify=None,
                             transport_hint=""):
-        """0 or -1."""
+        """0 or -1. `notify` reaches the other engine behind the bytes."""
         del transport_hint
-        operation = _engine_wire.READ if opcode == TransferOpcode.Read else _engine_wire.WRITE
-        return self._transfer(target_hostname, operation, buffers, peer_buffer_addresses, lengths, notify)
-
-    def _submit(self, *transfer):
-        if self._server is None:
-            return 0
-        with self._lock:
-            if self._workers is None:
-                self._workers = concurrent.futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="engine")
-            number = next(self._ids)
-            self._pending[number] = self._workers.submit(self._transfer, *transfer)
-            return number
+        call = self._native.read if opcode == TransferOpcode.Read else self._native.write
+        return self._sync(call, target_hostname, buffers, peer_buffer_addresses, lengths, notify)
 
     def batch_transfer_async_write(self, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint=""):
         """The number of the transfer, for get_batch_transfer_status(); 0 when it failed."""
         del transport_hint
-        return self._submit(target_hostname, _engine_wire.WRITE, list(buffers), list(peer_buffer_addresses),
-                            list(lengths))
+        return self._submit(self._native.submit_write, target_hostname, buffers, peer_buffer_addresses, lengths)
 
     def batch_transfer_async_read(self, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint=""):
         """The number of the transfer, for get_batch_transfer_status(); 0 when it failed."""
         del transport_hint
-        return self._submit(target_hostname, _engine_wire.READ, list(buffers), list(peer_buffer_addresses),
-                            list(lengths))
+        return self._submit(self._native.submit_read, target_hostname, buffers, peer_buffer_addresses, lengths)
 
     def batch_transfer_async(self, target_hostname, buffers, peer_buffer_addresses, lengths, opcode,
                              transport_hint=""):
@@ -300,32 +309,23 @@ class TransferEngine:
 
     def transfer_check_status(self, batch_id, /):
         """1: done, 0: under way, -1: failed or not known. What is over is answered once."""
-        with self._lock:
-            future = self._pending.get(batch_id)
-            if future is None:
-                return -1
-            if not future.done():
-                return 0
-            del self._pending[batch_id]
-        return 1 if future.result() == 0 else -1
+        try:
+            outcome = self._native.poll(batch_id) if batch_id > 0 else False
+        except pymmc.NotFoundError:
+            return -1
+        return 0 if outcome is None else 1 if outcome else -1
 
     def get_batch_transfer_status(self, batch_ids, /):
         """Waits for all of them: 0, or -1 when one failed or is not known."""
-        with self._lock:
-            futures = [self._pending.pop(number, None) for number in batch_ids]
-        return min([-1 if future is None else future.result() for future in futures], default=0)
+        return min([self._code(self._native.wait, number) if number > 0 else -1 for number in batch_ids], default=0)
 
     def get_notifies(self):
         """The TransferNotify that came since the last call."""
-        return [TransferNotify(*note) for note in self._server.notes()] if self._server is not None else []
+        return [TransferNotify(*note) for note in self._native.take_notes()]
 
     def send_probe(self, peer_server_name, /):
         """Whether the other engine answers: 0 or -1."""
-        try:
-            self._links.first(self._metadata.address(peer_server_name))
-            return 0
-        except (OSError, ValueError):
-            return -1
+        return self._code(lambda: self._native.first_address(self._metadata.target(peer_server_name)))
 
     def warmup_efa_segment(self, segment_name):
         """0 when the other engine answers; there is nothing to warm up."""
