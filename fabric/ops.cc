@@ -51,6 +51,9 @@ Result<uint64_t> CheckOps(Direction direction, std::span<const Op> ops) {
   uint64_t total = 0;
   for (size_t i = 0; i < ops.size(); ++i) {
     MMC_RETURN_IF_ERROR(CheckOp(direction, ops[i], i));
+    if ((ops[i].ticket == nullptr) != (ops[0].ticket == nullptr)) {
+      return Wrong(i, "either all ops of a transfer have tickets, or none");
+    }
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(ops[i].length, uint64_t{ops[i].count}, &bytes) ||
         __builtin_add_overflow(total, bytes, &total) || total > kMaxTransferBytes) {
@@ -70,6 +73,7 @@ bool PieceReader::Peek(Piece* piece) const {
   piece->remote = op.remote;
   piece->remote_offset = op.remote_offset + index * op.remote_stride + offset_;
   piece->length = length - offset_;
+  piece->ticket = op.ticket;
   return true;
 }
 
@@ -94,6 +98,7 @@ bool PieceReader::Next(uint64_t limit, Piece* piece) {
   piece->length = std::min(next.length, limit);
   Advance(piece->length, next.length);
   while (piece->length < limit && Peek(&next) && next.remote == piece->remote &&
+         next.ticket == piece->ticket &&
          next.local == piece->local + piece->length &&
          next.remote_offset == piece->remote_offset + piece->length) {
     const uint64_t take = std::min(next.length, limit - piece->length);

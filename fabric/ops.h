@@ -22,10 +22,11 @@ struct Piece {
   RegionRef remote;
   uint64_t remote_offset = 0;
   uint64_t length = 0;
+  const Ticket* ticket = nullptr;
 };
 
 // Checks every op and adds up the bytes. Errors: kInvalidArgument (empty list, null local, zero length or count,
-// overflow, a destination stride shorter than the piece), with the index of the op.
+// overflow, a destination stride shorter than the piece, a ticket for some ops only), with the index of the op.
 Result<uint64_t> CheckOps(Direction direction, std::span<const Op> ops);
 
 // Yields the pieces in order. Pieces that touch on both sides come as one.

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/security/tls_context.h"
 #include "fabric/memory.h"
+#include "fabric/ticket.h"
 #include "fabric/types.h"
 
 namespace mmc::fabric {
@@ -56,6 +57,7 @@ class Link {
   // Moves every op, on the calling thread where that is fastest. Returns the outcome (see Completion):
   //   OK               applied at the destination
   //   kStaleRegion, kOutOfRange, kReadOnly   refused by the far side; nothing of the refused op was moved
+  //   kPermission, kLeaseExpired             the same: no ticket that is good for the op, or one that is over
   //   kPeerUnreachable, kDeadline            broke off; bytes at the destination unspecified, nobody writes any more
   //   kUnconfirmed     a write broke off and the far side may still apply some of it
   // The ops are checked before anything moves: kInvalidArgument (null local, zero length or count, overflow).
@@ -106,6 +108,9 @@ struct ListenOptions {
   std::shared_ptr<security::TlsContext> tls;  // tcp: null: bytes travel in the clear
   // tcp with tls: the most that a peer of that identity may do here; nothing: not even connect. Null: everything.
   std::function<std::optional<Access>(const security::Identity&)> rights;
+  // tcp with tls: requests of peers need tickets that this one finds good, but for reads of other local services,
+  // which carry copies from node to node. Null: rights are all that counts.
+  std::shared_ptr<const TicketJudge> tickets;
   // tcp with tls: who was not let in and why, one line each; from the listener's threads. Null: nobody asks.
   std::function<void(const std::string& line)> report;
   // A request or handshake that has begun must make progress within this time, or its connection is closed.

@@ -25,6 +25,8 @@ struct RegionRef {
   friend bool operator==(const RegionRef&, const RegionRef&) = default;
 };
 
+struct Ticket;  // fabric/ticket.h
+
 // A strided run: `count` pieces of `length` bytes, `local_stride` and `remote_stride` bytes from one start to the next.
 // count == 1 is one piece (strides unused). Bytes at `local` are written by kRead and read by kWrite.
 struct Op {
@@ -35,6 +37,9 @@ struct Op {
   uint32_t count = 1;
   uint64_t local_stride = 0;
   uint64_t remote_stride = 0;
+  // The right to do that, where the far side wants one; must live until the completion. All ops of a transfer have
+  // one, or none.
+  const Ticket* ticket = nullptr;
 };
 
 // Where a fabric can be reached: ("shm", path of a unix socket), ("tcp", "host:port"), ("loopback", name).

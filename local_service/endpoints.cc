@@ -236,6 +236,7 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
       options_.shm_group_writes ? fabric::Access::kReadWrite : fabric::Access::kReadOnly;
   listen.require_nonce = true;  // clients are told the address by the meta service
   listen.tls = tls_;
+  listen.tickets = tickets_;
   listen.rights = [this](const security::Identity& peer) { return RightsOf(options_, peer.role); };
   listen.report = [log = std::make_shared<RefusalLog>()](const std::string& line) { log->Add(line); };
   listen.presence_file = presence_file;

@@ -24,10 +24,11 @@ namespace mmc::local {
 
 class Endpoints {
  public:
-  // `tls`: of the TCP endpoint; null: none.
+  // `tls`, `tickets`: of the TCP endpoint; null: none.
   Endpoints(const LocalOptions& options, fabric::RegionTable& regions,
-            std::shared_ptr<security::TlsContext> tls = nullptr)
-      : options_(options), regions_(regions), tls_(std::move(tls)) {}
+            std::shared_ptr<security::TlsContext> tls = nullptr,
+            std::shared_ptr<const fabric::TicketJudge> tickets = nullptr)
+      : options_(options), regions_(regions), tls_(std::move(tls)), tickets_(std::move(tickets)) {}
 
   // The transports between hosts. A preferred one that is not there is an error when the options
   // are strict, else a warning. Errors: kUnsupported (strict), kIo (address in use), kConfig
@@ -60,6 +61,7 @@ class Endpoints {
   const LocalOptions& options_;
   fabric::RegionTable& regions_;
   const std::shared_ptr<security::TlsContext> tls_;
+  const std::shared_ptr<const fabric::TicketJudge> tickets_;
   uint16_t data_port_ = 0;
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<fabric::Listener>> listeners_ MMC_GUARDED_BY(mutex_);

@@ -10,6 +10,7 @@
 #include "common/obs/log.h"
 #include "fabric/fabric.h"
 #include "fabric/memory.h"
+#include "fabric/ticket.h"
 #include "local_service/endpoints.h"
 #include "local_service/meta_agent.h"
 #include "local_service/node_work.h"
@@ -63,7 +64,10 @@ struct LocalService::Impl final : NodeBody {
       : options(std::move(opts)),
         meta(std::move(channel)),
         data_tls(std::move(tls)),
-        endpoints(options, regions, data_tls) {}
+        tickets(options.data_tickets && options.tls.enable && data_tls != nullptr
+                    ? std::make_shared<fabric::TicketJudge>()
+                    : nullptr),
+        endpoints(options, regions, data_tls, tickets) {}
 
   Status Open();
   void Drain(TimePoint until);
@@ -85,11 +89,16 @@ struct LocalService::Impl final : NodeBody {
     return work.LongestPoll(usual);
   }
   uint64_t Report(uint64_t cursor, proto::CatalogReportRequest* request) override;
+  void LearnTickets(const proto::JoinReply& reply, TimePoint asked) override;
+  void LearnClock(uint64_t clock_ms, TimePoint asked) override {
+    if (tickets != nullptr) tickets->LearnClock(clock_ms, asked);
+  }
   void NoteTerm(uint64_t term) override { storage->catalog().SetTerm(term); }
 
   LocalOptions options;
   const std::shared_ptr<rpc::Channel> meta;
   const std::shared_ptr<security::TlsContext> data_tls;  // null: none
+  const std::shared_ptr<fabric::TicketJudge> tickets;    // null: a certificate is enough
   std::string name;
   std::atomic<uint64_t> incarnation{0};
   std::atomic<bool> stopping{false};
@@ -185,6 +194,7 @@ proto::JoinRequest LocalService::Impl::Describe() {
   request.set_incarnation(incarnation.load());
   request.set_host_id(fabric::HostId());
   request.set_catalog_objects(storage->catalog().objects());
+  request.set_wants_tickets(tickets != nullptr);
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
     proto::Endpoint* out = request.add_endpoints();
     out->set_transport(endpoint.transport);
@@ -199,6 +209,19 @@ proto::JoinRequest LocalService::Impl::Describe() {
     out->set_numa_node(row.numa_node);
   }
   return request;
+}
+
+void LocalService::Impl::LearnTickets(const proto::JoinReply& reply, TimePoint asked) {
+  if (tickets == nullptr) return;
+  fabric::TicketKey key{};
+  if (reply.ticket_key().size() == key.size()) {
+    std::copy(reply.ticket_key().begin(), reply.ticket_key().end(), key.begin());
+  } else {
+    MMC_LOG(ERROR) << "the meta service gives no tickets: clients that come over TCP are refused; update it, or set "
+                      "ock.mmc.local_service.hcom.tls.tickets = false";
+  }
+  tickets->LearnClock(reply.clock_ms(), asked);
+  tickets->LearnKey(key);
 }
 
 void LocalService::Impl::Fence(uint64_t session, std::function<void()> done) {

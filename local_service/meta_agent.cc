@@ -231,6 +231,7 @@ Status MetaAgent::Join() {
     request.set_keeps_memory(true);
   }
   proto::JoinReply reply;
+  const TimePoint asked = Clock::Real().Now();
   const Status status = Call(proto::kJoin, request, &reply, times_.call);
 
   uint64_t fence_all = 0;
@@ -250,6 +251,7 @@ Status MetaAgent::Join() {
     MutexLock body(body_mutex_);
     body_.NoteTerm(reply.term());
   }
+  body_.LearnTickets(reply, asked);
   if (fence_all != 0) StartFenceAll(reply.first_session(), fence_all);
   Become(request, reply);
   return Status::Ok();
@@ -312,9 +314,12 @@ void MetaAgent::BeatLoop() {
     request.set_node(member.node);
     request.set_incarnation(member.incarnation);
     proto::NodeHeartbeatReply reply;
+    const TimePoint asked = Clock::Real().Now();
     const Status status = Call(proto::kNodeHeartbeat, request, &reply, times_.call);
     if (status.ok() && reply.state() != proto::NODE_DEAD) {
       beating.Over("the heartbeat");
+      // That of another meta service says nothing of the tickets that count here.
+      if (reply.term() == member.term) body_.LearnClock(reply.clock_ms(), asked);
     } else if (status.ok() || status.code() == Code::kStaleNode) {
       Lose(member.serial, status.ok() ? "the meta service holds it for dead" : status.ToString(),
            false);

@@ -65,6 +65,10 @@ class NodeBody {
   virtual void TakeWork(const proto::CatalogSyncRequest&, const proto::CatalogSyncReply&) {}
   // How long a poll may be held while this work goes on; 0: something of it may end at any time.
   virtual std::chrono::milliseconds LongestPoll(std::chrono::milliseconds usual) { return usual; }
+  // How requests of clients are judged (fabric/ticket.h); the answer is to a question that was sent at `asked`. Before
+  // connections of the time before are closed, when the answer asks for that. Must not wait.
+  virtual void LearnTickets(const proto::JoinReply&, TimePoint /*asked*/) {}
+  virtual void LearnClock(uint64_t /*clock_ms*/, TimePoint /*asked*/) {}
   // The term of the meta service that was joined; older ones are not obeyed any more.
   virtual void NoteTerm(uint64_t term) = 0;
 };

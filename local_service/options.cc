@@ -78,6 +78,7 @@ LocalOptions LocalOptionsFrom(const config::Values& values) {
   out.client_access = AccessFrom(values, "client");
   out.admin_access = AccessFrom(values, "admin");
   out.local_access = AccessFrom(values, "local");
+  out.data_tickets = values.GetBool("ock.mmc.local_service.hcom.tls.tickets");
   out.catalog_directory = values.GetString("ock.mmc.local_service.catalog.directory");
   out.warm_restart = values.GetBool("ock.mmc.local_service.warm_restart");
   out.segment_directory = values.GetString("ock.mmc.local_service.segment.directory");

@@ -41,6 +41,7 @@ struct LocalOptions {
   DataAccess client_access = DataAccess::kWrite;  // under TLS, by the role of the peer's certificate
   DataAccess admin_access = DataAccess::kWrite;
   DataAccess local_access = DataAccess::kRead;
+  bool data_tickets = true;  // with TLS on both planes: requests need tickets of the meta service
   bool loopback_enable = false;  // serve links of this process without sockets: the embedded mode
 
   std::string catalog_directory = "/dev/shm";  // of the file that records the committed objects

@@ -1,6 +1,7 @@
 #include "meta_service/access.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "common/config/common_settings.h"
 #include "common/config/value.h"
@@ -87,10 +88,17 @@ Status AccessTable::Set(Role role, std::string_view methods) {
   for (methods = config::Trim(methods); !methods.empty();) {
     const size_t comma = std::min(methods.find(','), methods.size());
     const std::string_view name = config::Trim(methods.substr(0, comma));
+    const std::optional<Role> like = name.starts_with('@') ? security::ParseRole(name.substr(1)) : std::nullopt;
+    if (like) {
+      bits |= AccessTable().allowed_[static_cast<size_t>(*like)];
+      methods = config::Trim(methods.substr(std::min(methods.size(), comma + 1)));
+      continue;
+    }
     const auto named = [name](const Rule& r) { return name == r.name; };
     const auto* rule = std::find_if(std::begin(kRules), std::end(kRules), named);
     if (rule == std::end(kRules)) {
-      return Status(Code::kConfig, "'" + config::Printable(name) + "' is no method; docs/wire_format.md lists them");
+      return Status(Code::kConfig, "'" + config::Printable(name) + "' is no method, and no '@' with a role; "
+                                       "docs/wire_format.md lists the methods");
     }
     bits |= uint64_t{1} << rule->id;
     methods = config::Trim(methods.substr(std::min(methods.size(), comma + 1)));
@@ -134,7 +142,9 @@ std::vector<config::Setting> AccessSettings() {
   for (const Role role : kNamed) {
     const std::string name(security::RoleName(role));
     settings.push_back(config::Text(KeyOf(role), table.MethodsOf(role), 1023,
-                                    "With TLS: the methods that certificates of the role '" + name + "' may call."));
+                                    "With TLS: the methods that certificates of the role '" + name +
+                                        "' may call; '@client' stands for those that the role client may call by "
+                                        "default, and so on."));
   }
   return settings;
 }

@@ -25,8 +25,8 @@ class AccessTable {
 
   AccessTable();  // the default one
 
-  // Gives the role these methods and no others: names separated by commas, or nothing. Errors: kConfig, with the name
-  // that is no method's.
+  // Gives the role these methods and no others: names separated by commas, or nothing; "@client" stands for what the
+  // default table gives that role. Errors: kConfig, with the name that is neither.
   Status Set(security::Role role, std::string_view methods);
 
   // False for methods that are in no table.

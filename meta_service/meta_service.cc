@@ -67,6 +67,7 @@ StateOptions StateOptionsFrom(const MetaOptions& options, const Before& before) 
           .lease = options.lease,
           .max_lease = options.max_lease,
           .grant = options.grant,
+          .write_ticket = options.write_ticket,
           .session_expiry = options.session_expiry,
           .node_suspect = options.node_suspect,
           .node_grace = options.node_grace,

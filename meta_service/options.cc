@@ -85,6 +85,10 @@ std::vector<Setting> TimeSettings() {
                   "Longest lease that a reader can have."),
       config::Int("ock.mmc.meta.grant_milliseconds", "600000", 1000, 24 * kHour,
                   "How long a write may take between its start and its commit."),
+      config::Int("ock.mmc.meta.write_ticket_milliseconds", "20000", 100, kHour,
+                  "Where nodes want tickets (ock.mmc.local_service.hcom.tls.tickets): how long one for "
+                  "writing is good. So long what was put cannot be evicted, and what was given back "
+                  "waits."),
       config::Int("ock.mmc.meta.heartbeat_milliseconds", "1000", 10, 600'000,
                   "How often nodes and clients say that they live."),
       config::Int("ock.mmc.meta.session_expiry_milliseconds", "10000", 100, kHour,
@@ -234,6 +238,7 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.lease = Milliseconds(values, "lease");
   out.max_lease = Milliseconds(values, "max_lease");
   out.grant = Milliseconds(values, "grant");
+  out.write_ticket = Milliseconds(values, "write_ticket");
   out.heartbeat = Milliseconds(values, "heartbeat");
   out.session_expiry = Milliseconds(values, "session_expiry");
   out.node_suspect = Milliseconds(values, "node_suspect");

@@ -29,6 +29,8 @@ struct MetaOptions {
   std::chrono::milliseconds max_lease{600'000};  // a lookup's lease is capped to this
   std::chrono::milliseconds grant{
       600'000};  // a write must commit within this while its session lives
+  // What is granted on a node that wants tickets is not given to others for so long.
+  std::chrono::milliseconds write_ticket{20'000};
   std::chrono::milliseconds heartbeat{1000};         // told to nodes and sessions
   std::chrono::milliseconds session_expiry{10'000};  // silence after which a client session is over
   std::chrono::milliseconds node_suspect{3000};  // silence after which a node gets no new placement

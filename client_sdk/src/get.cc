@@ -112,14 +112,14 @@ bool GetBatch::Locate(const Reads& reads) {
 
 void GetBatch::LocateInCache(const Reads& reads) {
   const TimePoint now = Now();
-  const uint64_t term = core_.session->current()->term;
+  const auto opened = core_.session->current();
   for (const uint32_t i : reads) {
     Read& read = reads_[i];
     if (read.location != nullptr || !read.last.ok()) continue;
     auto hit = core_.cache->Find(read.key, now, kCacheMargin);
     if (!hit) continue;
-    // The meta service of this term knows nothing of that lease, nor of those node ids.
-    if (hit->location->term != term) {
+    // The meta service of another term knows nothing of that lease, nor of those node ids.
+    if (!hit->location->GoodFor(opened->term, opened->id)) {
       core_.cache->Drop(read.key);
       continue;
     }
@@ -159,6 +159,7 @@ Status GetBatch::Lookup(const OpenedSession& opened, const Reads& reads) {
     location->generation = reply.generation(at);
     location->checksum = reply.checksum(at);
     location->term = opened.term;
+    location->session = opened.id;
     MMC_RETURN_IF_ERROR(reader.Next(location->size, location.get()));
     if (RecoveryOf(code) == Recovery::kBackoff) {
       reads_[i].last = Status(code, std::string(CodeMeaning(code)));
@@ -235,8 +236,8 @@ void GetBatch::Wave(const OpenedSession& opened, const Reads& wave, Reads* again
   LegBuilder builder;
   for (const uint32_t i : wave) {
     Read& read = reads_[i];
-    if (read.location->term != opened.term) {
-      Relocate(i, Status(Code::kSessionLost, "the meta service was started anew"), again);
+    if (!read.location->GoodFor(opened.term, opened.id)) {
+      Relocate(i, Status(Code::kSessionLost, "the session it was looked up in is over"), again);
       continue;
     }
     if (read.lease_end <= begin) {
@@ -302,7 +303,8 @@ void GetBatch::OnPart(const OpenedSession& opened, uint32_t node, const Leg::Par
   if (broken_off && ended.until >= deadline_) return Settle(i, part.status);
   // A read that was broken off at the end of its lease is tried at another replica when there is
   // one: the node may hang.
-  if (part.status.ok() || (broken_off && read.location->replicas.size() == 1)) {
+  if (part.status.ok() || part.status.code() == Code::kLeaseExpired ||
+      (broken_off && read.location->replicas.size() == 1)) {
     ++core_.counters.expired_reads;
     Relocate(i,
              Status(Code::kLeaseExpired,

@@ -7,6 +7,7 @@ namespace mmc::client {
 Status ReplicaReader::Next(uint64_t size, Location* out) {
   out->replicas.clear();
   out->extents.clear();
+  out->tickets.clear();
   if (key_ >= columns_.replica_counts_size()) {
     return Status(Code::kMalformed, "reply of the meta service: fewer replica counts than keys");
   }
@@ -43,6 +44,12 @@ Status ReplicaReader::NextReplica(uint64_t size, Location* out) {
     }
     sum += extent.length;
     out->extents.push_back(extent);
+    if (2 * extent_ + 1 < columns_.seal_size()) {
+      out->tickets.push_back({.offset = extent.offset,
+                              .length = extent.length,
+                              .end_ms = columns_.ticket_end_ms(),
+                              .seal = {columns_.seal(2 * extent_), columns_.seal(2 * extent_ + 1)}});
+    }
   }
   if (sum != size) {
     return Status(Code::kMalformed,

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "common/base/status.h"
+#include "fabric/ticket.h"
 #include "fabric/types.h"
 #include "proto/types.pb.h"
 
@@ -34,9 +36,20 @@ struct Location {
   uint64_t checksum = 0;  // 0: none
   // Of the meta service that gave it: node ids and leases mean nothing in another term.
   uint64_t term = 0;
+  uint64_t session = 0;  // that asked for it: tickets are its own
   std::vector<Replica> replicas;
   std::vector<Extent> extents;
+  std::vector<fabric::Ticket> tickets;  // of the extents, where a node wants any; else empty
 
+  // It can be used with the links of that session.
+  bool GoodFor(uint64_t its_term, uint64_t its_session) const {
+    return term == its_term && (tickets.empty() || session == its_session);
+  }
+  // Null: its node wants none. The location must outlive it.
+  const fabric::Ticket* ticket_of(size_t extent) const {
+    const bool sealed = extent < tickets.size() && tickets[extent].seal != std::array<uint64_t, 2>{};
+    return sealed ? &tickets[extent] : nullptr;
+  }
   std::span<const Extent> extents_of(const Replica& replica) const {
     return std::span(extents).subspan(replica.first_extent, replica.extent_count);
   }
@@ -69,7 +82,8 @@ void AppendOps(const Location& location, const Replica& replica, uint64_t offset
                std::span<const BufferT> buffers, std::vector<fabric::Op>* ops) {
   size_t piece = 0;
   uint64_t piece_at = 0;
-  for (const Extent& extent : location.extents_of(replica)) {
+  for (size_t index = replica.first_extent; index < replica.first_extent + replica.extent_count; ++index) {
+    const Extent& extent = location.extents[index];
     if (length == 0) return;
     if (offset >= extent.length) {
       offset -= extent.length;
@@ -87,6 +101,7 @@ void AppendOps(const Location& location, const Replica& replica, uint64_t offset
       op.local = static_cast<std::byte*>(const_cast<void*>(buffer.data)) + piece_at;
       op.remote = replica.region;
       op.remote_offset = at;
+      op.ticket = location.ticket_of(index);
       op.length = n;
       at += n;
       left -= n;

@@ -47,7 +47,7 @@ void SetAll(Leg& leg, const Status& status) {
 
 bool IsRefusal(Code code) {
   return code == Code::kStaleRegion || code == Code::kOutOfRange || code == Code::kReadOnly ||
-         code == Code::kInvalidArgument;
+         code == Code::kInvalidArgument || code == Code::kPermission || code == Code::kLeaseExpired;
 }
 
 bool IsLostLink(Code code) { return code == Code::kPeerUnreachable || code == Code::kClosed; }

@@ -153,6 +153,10 @@ std::vector<Setting> DataTlsSettings() {
                            ". When ca.path, cert.path and key.path are all empty, the files of "
                            "ock.mmc.tls.* are used. Not read while TLS is off."));
   }
+  out.push_back(Bool(prefix + "tickets", "true",
+                     "With TLS here and for the calls to the meta service: what travels over TCP needs a ticket "
+                     "of the meta service for just these bytes, so that a client reaches no bytes of others. "
+                     "false: a certificate is enough for all of the node's memory."));
   for (const auto& [role, access] :
        {std::pair("client", "write"), std::pair("admin", "write"), std::pair("local", "read")}) {
     out.push_back(Enum(prefix + "access." + role, access, {"none", "read", "write"},

@@ -98,6 +98,10 @@ class Connection final : public ServedConnection, public std::enable_shared_from
       now_ = arrival_ = std::chrono::steady_clock::now();
       reader_.Commit(bytes);
       if (HoldsTooMuch()) Refuse({}, "memory", core_.OverfullStatus());
+      if (open_ && !closing_ && stream_.Revoked()) {
+        Refuse({}, "revoked", Status(Code::kPermission, "the certificate of the caller (" + identity_->subject +
+                                                            ") has been revoked"));
+      }
     }
     if (const Status& fault = stream_.fault(); !fault.ok()) core_.BadFrame(peer_, "tls", fault);
     if (open_ && closing_) co_await Drain(token);

@@ -53,6 +53,7 @@ class PlainStream {
     socket_.close(ignored);
   }
   static Status fault() { return Status::Ok(); }
+  static bool Revoked() { return false; }
 
  private:
   Socket socket_;

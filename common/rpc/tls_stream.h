@@ -65,6 +65,8 @@ class TlsStream {
   }
   // What the peer did that ended the stream, when that was worse than going away.
   const Status& fault() const { return fault_; }
+  // Its certificate has been revoked since the handshake.
+  bool Revoked() { return session_->Revoked(); }
 
  private:
   // Runs `step` until it has moved bytes or failed, waiting for the socket in between.

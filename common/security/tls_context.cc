@@ -121,6 +121,27 @@ void CountMessages(int sent, int /*version*/, int type, const void* bytes, size_
   if (*static_cast<const unsigned char*>(bytes) == SSL3_MT_KEY_UPDATE) ++static_cast<TlsState*>(state)->key_updates;
 }
 
+// Passes over all that can be wrong with a certificate but one thing.
+int OnlyRevoked(int ok, X509_STORE_CTX* store) {
+  return ok != 0 || X509_STORE_CTX_get_error(store) != X509_V_ERR_CERT_REVOKED ? 1 : 0;
+}
+
+struct StoreFree {
+  void operator()(X509_STORE_CTX* p) const { X509_STORE_CTX_free(p); }
+};
+
+bool IsRevoked(const TlsContext::Loaded& loaded, X509* certificate, STACK_OF(X509)* chain) {
+  const std::unique_ptr<X509_STORE_CTX, StoreFree> check(X509_STORE_CTX_new());
+  X509_STORE* const store = SSL_CTX_get_cert_store(loaded.server.get());
+  // Without memory for the question there is no answer: that is no reason to let the peer go on.
+  if (!check || X509_STORE_CTX_init(check.get(), store, certificate, chain) != 1) return true;
+  X509_STORE_CTX_set_verify_cb(check.get(), &OnlyRevoked);
+  const bool revoked = X509_verify_cert(check.get()) != 1 &&
+                       X509_STORE_CTX_get_error(check.get()) == X509_V_ERR_CERT_REVOKED;
+  ERR_clear_error();
+  return revoked;
+}
+
 Result<SslPtr> NewSsl(SSL_CTX* context, std::unique_ptr<TlsState> state) {
   ERR_clear_error();
   SslPtr ssl(SSL_new(context));
@@ -211,11 +232,22 @@ Result<std::shared_ptr<TlsContext>> TlsContext::LoadFor(const TlsOptions& option
                 "the certificate's role is " + std::string(RoleName(own)) + ", and " + wanted + " is needed here");
 }
 
+TlsContext::TlsContext(TlsOptions options) : options_(std::move(options)), current_(std::make_shared<Current>()) {}
+
 TlsContext::~TlsContext() = default;
 
-std::shared_ptr<const TlsContext::Loaded> TlsContext::loaded() const {
-  MutexLock lock(mutex_);
-  return loaded_;
+std::shared_ptr<const TlsContext::Loaded> TlsContext::loaded() const { return current_->Get(); }
+
+bool TlsContext::PeerRevoked(ssl_st* ssl) {
+  TlsState* const state = StateOf(ssl);
+  if (state == nullptr) return false;
+  const uint64_t number = state->current->number.load(std::memory_order_acquire);
+  if (number == state->judged) return state->revoked;
+  state->judged = number;
+  X509* const certificate = SSL_get0_peer_certificate(ssl);
+  state->revoked = state->revoked || (certificate != nullptr && IsRevoked(*state->current->Get(), certificate,
+                                                                          SSL_get_peer_cert_chain(ssl)));
+  return state->revoked;
 }
 
 std::string TlsContext::Fingerprint() const {
@@ -245,7 +277,7 @@ Status TlsContext::Reload() {
   fingerprint_ = std::move(fingerprint);
   looked_at_ = std::chrono::steady_clock::now();
   if (!fresh.ok()) return fresh.status();
-  loaded_ = std::move(fresh).value();
+  current_->Set(std::move(fresh).value());
   return Status::Ok();
 }
 
@@ -269,6 +301,8 @@ Status TlsContext::ReloadIfChanged(bool* reloaded) {
 
 Result<SslPtr> TlsContext::NewServer(ClientCertificate client) {
   auto state = std::make_unique<TlsState>();
+  state->current = current_;
+  state->judged = current_->number.load(std::memory_order_acquire);  // before: what comes after it is looked at again
   state->loaded = loaded();
   state->server = true;
   SSL_CTX* const context = state->loaded->server.get();
@@ -283,6 +317,8 @@ Result<SslPtr> TlsContext::NewClient(const PeerWanted& wanted) {
   // Files that are half replaced: the ones that are loaded serve on.
   (void)ReloadIfChanged();
   auto state = std::make_unique<TlsState>();
+  state->current = current_;
+  state->judged = current_->number.load(std::memory_order_acquire);  // before: what comes after it is looked at again
   state->loaded = loaded();
   state->wanted = wanted;
   SSL_CTX* const context = state->loaded->client.get();
@@ -311,9 +347,6 @@ std::vector<std::string> TlsContext::EndingWithin(std::chrono::hours time) const
 }
 
 Status TlsContext::CheckOwn() const {
-  struct StoreFree {
-    void operator()(X509_STORE_CTX* p) const { X509_STORE_CTX_free(p); }
-  };
   const std::shared_ptr<const Loaded> now = loaded();
   SSL_CTX* const context = now->server.get();
   X509* const own = SSL_CTX_get0_certificate(context);

@@ -1,8 +1,8 @@
 // The certificates of one plane, loaded and checked, and the connections that start from them.
 //
 // TLS 1.3 only, both sides show a certificate, sessions are never resumed: every connection is judged by the
-// certificates and revocation lists of its moment. A reload counts for the connections that start after it; those
-// that are open go on.
+// certificates and revocation lists of its moment. A reload counts for the connections that start after it. Those that
+// are open go on, but services ask again whether the peer has been revoked (PeerRevoked).
 // Thread safety: all methods from any thread. Ownership: callers share it; an SSL keeps what it was made from.
 #pragma once
 
@@ -76,6 +76,10 @@ class TlsContext {
 
   // Of a finished handshake. Errors: kPermission. kNone in the result: an optional certificate was not shown.
   static Result<Identity> PeerIdentity(const ssl_st* ssl);
+  // Of a finished handshake: the peer's certificate, or one between it and the authority, is on a revocation list that
+  // has been loaded since. Looks at the certificate once for each time that the files were loaded; else cheap. Not at
+  // the same time as other calls for this connection.
+  static bool PeerRevoked(ssl_st* ssl);
   // How often the peer has asked for new traffic keys so far.
   static uint64_t KeyUpdates(const ssl_st* ssl);
   // Why the last operation on `ssl` failed, in one line: which file, which name, which date. `ssl_error` is what
@@ -86,15 +90,16 @@ class TlsContext {
   static bool RefusedByPeer(const Status& described);
 
   struct Loaded;
+  struct Current;  // what is loaded now; connections keep it
 
  private:
-  explicit TlsContext(TlsOptions options) : options_(std::move(options)) {}
+  explicit TlsContext(TlsOptions options);
   std::string Fingerprint() const;
-  std::shared_ptr<const Loaded> loaded() const MMC_EXCLUDES(mutex_);
+  std::shared_ptr<const Loaded> loaded() const;
 
   const TlsOptions options_;
+  const std::shared_ptr<Current> current_;
   mutable Mutex mutex_;
-  std::shared_ptr<const Loaded> loaded_ MMC_GUARDED_BY(mutex_);
   std::string fingerprint_ MMC_GUARDED_BY(mutex_);
   TimePoint looked_at_ MMC_GUARDED_BY(mutex_);
 };

@@ -3,10 +3,13 @@
 // Thread safety: Loaded is const; TlsState belongs to its connection. Ownership: an SSL owns its state.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/security/certificate.h"
 #include "common/security/tls_context.h"
 
@@ -20,6 +23,21 @@ struct TlsContext::Loaded {
   std::vector<TlsFile> files;  // the own certificate first
 };
 
+struct TlsContext::Current {
+  std::shared_ptr<const Loaded> Get() const {
+    MutexLock lock(mutex);
+    return loaded;
+  }
+  void Set(std::shared_ptr<const Loaded> fresh) {
+    MutexLock lock(mutex);
+    loaded = std::move(fresh);
+    number.fetch_add(1, std::memory_order_release);
+  }
+  mutable Mutex mutex;
+  std::shared_ptr<const Loaded> loaded MMC_GUARDED_BY(mutex);
+  std::atomic<uint64_t> number{0};  // of times that it was set
+};
+
 // Hangs on each SSL that NewServer and NewClient make.
 struct TlsState {
   std::shared_ptr<const TlsContext::Loaded> loaded;
@@ -27,6 +45,9 @@ struct TlsState {
   bool server = false;
   uint64_t key_updates = 0;
   std::string refusal;  // why this side refused the peer's certificate
+  std::shared_ptr<TlsContext::Current> current;
+  uint64_t judged = 0;  // the number of `current` by which the peer was looked at last
+  bool revoked = false;
 };
 
 // Null for an SSL of others.

@@ -197,6 +197,11 @@ std::shared_ptr<const Identity> TlsSession::peer() const {
   return peer_;
 }
 
+bool TlsSession::Revoked() {
+  MutexLock lock(mutex_);
+  return TlsContext::PeerRevoked(ssl_.get());
+}
+
 bool TlsSession::plain() const {
   MutexLock lock(mutex_);
   return plain_;

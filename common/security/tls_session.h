@@ -53,6 +53,8 @@ class TlsSession {
   bool buffered() const;
   // Of the peer; after the handshake. Role::kNone: it showed no certificate.
   std::shared_ptr<const Identity> peer() const;
+  // See TlsContext::PeerRevoked; after the handshake.
+  bool Revoked();
   // What the peer sends is not TLS; its first bytes, up to 32.
   bool plain() const;
   // After `end`: the connection was closed, and the peer had not said so before, encrypted as the rest.

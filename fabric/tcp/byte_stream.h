@@ -33,6 +33,8 @@ class ByteStream {
   virtual bool PeerGone() = 0;
   // The failed call's errno says that the peer itself ended the connection, and not only that it is cut.
   virtual bool EndedByPeer(int error) const = 0;
+  // The peer's certificate was good when it came, and has been revoked since. Cheap.
+  virtual bool Revoked() { return false; }
   // What a failed call met, in words.
   virtual std::string Describe(int error) const;
 };

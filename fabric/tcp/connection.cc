@@ -13,9 +13,9 @@ constexpr size_t kKeptOps = 4096;            // storage kept between requests: 9
 
 }  // namespace
 
-Connection::Connection(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling,
-                       const ConnectionOptions& options, TimePoint now)
-    : stream_(std::move(stream)), options_(options), ceiling_(ceiling), regions_(*options.regions) {
+Connection::Connection(std::unique_ptr<ByteStream> stream, const Guest& guest, const ConnectionOptions& options,
+                       TimePoint now)
+    : stream_(std::move(stream)), options_(options), guest_(guest), regions_(*options.regions) {
   ExpectHello(now);
 }
 
@@ -44,7 +44,10 @@ void Connection::ExpectHead() {
   in_.Clear();
   out_.Clear();
   if (ops_.capacity() > kKeptOps) std::vector<WireOp>().swap(ops_);
+  if (tickets_.capacity() > kKeptOps) std::vector<Ticket>().swap(tickets_);
   ops_.clear();
+  tickets_.clear();
+  right_ends_ = TimePoint::max();
   in_.Add(&head_, sizeof(head_));
 }
 
@@ -69,6 +72,8 @@ bool Connection::Advance(TimePoint now) {
 }
 
 Connection::Step Connection::Run(TimePoint now) {
+  // Not the time at which the thread woke up: it may have served many others since.
+  if (right_ends_ != TimePoint::max() && std::chrono::steady_clock::now() >= right_ends_) return Step::kEnd;
   if (state_ == State::kHelloReply || state_ == State::kReply) return Send(now);
   return Receive(now);
 }
@@ -115,7 +120,7 @@ Connection::Step Connection::OnHello() {
   Status status = CheckHello(hello_);
   // Whoever does not say our magic number is no client: no answer.
   if (status.code() == Code::kMalformed) return Step::kEnd;
-  if (status.ok() && !ceiling_.has_value()) status = Status(Code::kPermission);
+  if (status.ok() && !guest_.ceiling.has_value()) status = Status(Code::kPermission);
   if (status.ok()) status = Status(options_.admit(hello_.session));
   hello_reply_ = HelloReply();
   hello_reply_.code = static_cast<uint32_t>(status.code());
@@ -130,23 +135,47 @@ Connection::Step Connection::OnHello() {
 }
 
 Connection::Step Connection::OnHead(TimePoint now) {
-  if (!CheckRequest(head_.request).ok()) return Step::kEnd;
+  if (!CheckRequest(head_.request).ok() || revoked()) return Step::kEnd;
   SetRunning(true);
   limit_ = now + options_.stall_timeout + std::chrono::seconds(head_.request.total / kSlowestRate);
   ops_.resize(head_.request.op_count);
   ops_[0] = head_.first;
-  if (ops_.size() == 1) return OnOps(now);
+  if (head_.request.ticketed != 0) tickets_.resize(ops_.size());
+  if (ops_.size() == 1 && tickets_.empty()) return OnOps(now);
   state_ = State::kOps;
   in_.Clear();
-  in_.Add(ops_.data() + 1, (ops_.size() - 1) * sizeof(WireOp));
+  if (ops_.size() > 1) in_.Add(ops_.data() + 1, (ops_.size() - 1) * sizeof(WireOp));
+  if (!tickets_.empty()) in_.Add(tickets_.data(), tickets_.size() * sizeof(Ticket));
   return Step::kAgain;
 }
 
+Status Connection::CheckTickets(Direction direction) {
+  if (options_.tickets == nullptr || (direction == Direction::kRead && !guest_.tickets_to_read)) return Status::Ok();
+  if (tickets_.size() != ops_.size() || !options_.tickets->Refresh(&key_version_, &key_)) {
+    return Status(Code::kPermission);
+  }
+  TimePoint end = TimePoint::max();
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const WireOp& op = ops_[i];
+    if (!TicketCovers(tickets_[i], op.offset, op.length)) return Status(Code::kPermission);
+    // A value of scattered buffers is many ops and one ticket.
+    const bool seen = i > 0 && tickets_[i] == tickets_[i - 1] && op.segment == ops_[i - 1].segment &&
+                      op.epoch == ops_[i - 1].epoch;
+    if (seen) continue;
+    const TicketScope scope{guest_.holder, session_, {op.segment, op.epoch}, direction};
+    if (!TicketHolds(key_, scope, tickets_[i])) return Status(Code::kPermission);
+    end = std::min(end, options_.tickets->EndOf(tickets_[i]));
+  }
+  if (std::chrono::steady_clock::now() >= end) return Status(Code::kLeaseExpired);
+  right_ends_ = end;
+  return Status::Ok();
+}
+
 // Every op is checked before the first byte moves.
-Status Connection::Resolve() {
-  const auto direction = static_cast<Direction>(head_.request.direction);
-  if (direction == Direction::kWrite && *ceiling_ == Access::kReadOnly) return Status(Code::kPermission);
+Status Connection::Resolve(Direction direction) {
+  if (direction == Direction::kWrite && *guest_.ceiling == Access::kReadOnly) return Status(Code::kPermission);
   if (direction == Direction::kWrite && access_ == Access::kReadOnly) return Status(Code::kReadOnly);
+  MMC_RETURN_IF_ERROR(CheckTickets(direction));
   IoCursor& target = direction == Direction::kWrite ? in_ : out_;
   for (const WireOp& op : ops_) {
     auto at = regions_.At({op.segment, op.epoch}, op.offset, op.length, direction);
@@ -162,7 +191,7 @@ Connection::Step Connection::OnOps(TimePoint) {
   in_.Clear();
   out_.Clear();
   if (!write) out_.Add(&response_, sizeof(response_));
-  const Status status = Resolve();
+  const Status status = Resolve(static_cast<Direction>(head_.request.direction));
   if (!write) return Reply(status.code());
   if (status.ok()) {
     state_ = State::kPayload;

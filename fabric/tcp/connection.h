@@ -15,6 +15,7 @@
 #include "fabric/memory.h"
 #include "fabric/tcp/byte_stream.h"
 #include "fabric/tcp/frame.h"
+#include "fabric/ticket.h"
 
 namespace mmc::fabric::tcp {
 
@@ -25,13 +26,19 @@ struct ConnectionOptions {
   Duration stall_timeout = std::chrono::seconds(30);
   std::atomic<uint64_t>* running = nullptr;  // counts requests under way; null: nobody asks
   size_t max_newcomers = 512;  // of one io thread: beyond it, the oldest that have not said hello are hung up on
+  const TicketJudge* tickets = nullptr;  // null: nobody needs any
+};
+
+// Who the peer of a connection is, as far as that matters here.
+struct Guest {
+  std::optional<Access> ceiling;  // the most that it may do, whatever it asks for; nothing at all without one
+  TicketHolder holder{};
+  bool tickets_to_read = false;  // and to write, where there is a judge for tickets
 };
 
 class Connection {
  public:
-  // `ceiling`: the most that the peer may do here, whatever it asks for; nothing at all without one.
-  Connection(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling, const ConnectionOptions& options,
-             TimePoint now);
+  Connection(std::unique_ptr<ByteStream> stream, const Guest& guest, const ConnectionOptions& options, TimePoint now);
   ~Connection() { SetRunning(false); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -42,8 +49,10 @@ class Connection {
   short wants() const;
   // Advance ended because it had its share, and there is more that polling would not report.
   bool hungry() const { return budget_ == 0 && stream_->buffered(); }
+  // The peer's certificate was revoked after it had been let in.
+  bool revoked() { return stream_->Revoked(); }
   // False when a handshake or request that has begun stands still for too long.
-  bool InTime(TimePoint now) const { return !busy() || (now < stall_ && now < limit_); }
+  bool InTime(TimePoint now) const { return !busy() || (now < stall_ && now < limit_ && now < right_ends_); }
 
   int fd() const { return stream_->fd(); }
   bool greeted() const { return greeted_; }
@@ -67,7 +76,9 @@ class Connection {
   void ExpectHello(TimePoint now);
   void ExpectHead();
   void SetRunning(bool running);
-  Status Resolve();
+  Status Resolve(Direction direction);
+  // That the ops lie within tickets that are good; notes when the first of them ends.
+  Status CheckTickets(Direction direction);
 
   std::unique_ptr<ByteStream> stream_;
   const ConnectionOptions& options_;
@@ -76,10 +87,11 @@ class Connection {
   bool closing_ = false;  // close after the reply
   bool running_ = false;  // counted in options_.running
   uint64_t session_ = 0;
-  std::optional<Access> ceiling_;
+  const Guest guest_;
   Access access_ = Access::kReadOnly;
   TimePoint stall_;  // bytes must move before this
   TimePoint limit_;  // the whole request must be over before this
+  TimePoint right_ends_ = TimePoint::max();  // no byte of the request may move from then on
 
   Hello hello_;
   HelloReply hello_reply_;
@@ -91,6 +103,9 @@ class Connection {
   static_assert(sizeof(Head) == sizeof(RequestHead) + sizeof(WireOp));
   Head head_;
   std::vector<WireOp> ops_;
+  std::vector<Ticket> tickets_;
+  uint64_t key_version_ = 0;
+  TicketKey key_{};  // of the tickets, of that version
   ResponseHead response_;
   Code refused_ = Code::kOk;
   uint64_t drain_left_ = 0;

@@ -17,6 +17,7 @@ Status CheckHello(const Hello& hello) {
 Status CheckRequest(const RequestHead& head) {
   if (head.magic != kRequestMagic) return Status(Code::kMalformed, "a request with a wrong magic number");
   if (head.direction > 1) return Status(Code::kMalformed, "a request that neither reads nor writes");
+  if (head.ticketed > 1) return Status(Code::kMalformed, "a request of a later version");
   if (head.op_count == 0 || head.total == 0) return Status(Code::kMalformed, "a request for nothing");
   if (head.op_count > kMaxOps) {
     return Status(Code::kTooLarge, std::to_string(head.op_count) + " ops in one request; at most " +

@@ -2,7 +2,10 @@
 //
 //   client: Hello                                   server: HelloReply
 //   client: RequestHead, op_count x WireOp          server: ResponseHead
-//           + `total` bytes of payload for a write          + `total` bytes of payload for a read that is OK
+//           [, op_count x Ticket]                           + `total` bytes of payload for a read that is OK
+//           + `total` bytes of payload for a write
+//
+// Tickets (fabric/ticket.h) come with requests that say so: one for each op.
 //
 // One request at a time on a connection. A refused request is answered with its code after its payload was read and
 // thrown away: none of its bytes is applied. A frame that breaks the format ends the connection.
@@ -47,7 +50,8 @@ static_assert(sizeof(HelloReply) == 16);
 struct RequestHead {
   uint32_t magic = kRequestMagic;
   uint8_t direction = 0;
-  uint8_t reserved[3] = {};
+  uint8_t ticketed = 0;  // 1: a ticket for each op follows the ops
+  uint8_t reserved[2] = {};
   uint32_t op_count = 0;
   uint32_t reserved2 = 0;
   uint64_t total = 0;

@@ -68,11 +68,11 @@ void IoLoop::Post(std::function<void()> task) {
   Wake();
 }
 
-void IoLoop::Adopt(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
+void IoLoop::Adopt(std::unique_ptr<ByteStream> stream, const Guest& guest) {
   // std::function wants copyable captures.
   auto shared = std::make_shared<std::unique_ptr<ByteStream>>(std::move(stream));
   connections_.fetch_add(1);
-  Post([this, shared, ceiling] { Add(std::move(*shared), ceiling); });
+  Post([this, shared, guest] { Add(std::move(*shared), guest); });
 }
 
 void IoLoop::RunTasks() {
@@ -84,12 +84,12 @@ void IoLoop::RunTasks() {
   for (auto& task : tasks) task();
 }
 
-void IoLoop::Add(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
+void IoLoop::Add(std::unique_ptr<ByteStream> stream, const Guest& guest) {
   const TimePoint now = std::chrono::steady_clock::now();
   const int fd = stream->fd();
   Entry entry;
   entry.number = ++came_;
-  entry.connection = std::make_unique<Connection>(std::move(stream), ceiling, options_, now);
+  entry.connection = std::make_unique<Connection>(std::move(stream), guest, options_, now);
   entry.waits_for = entry.connection->wants();
   epoll_event event = EventFor(fd, entry.waits_for);
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
@@ -118,7 +118,7 @@ void IoLoop::Erase(int fd) {
   if (entries_.erase(fd) > 0) connections_.fetch_sub(1);
 }
 
-void IoLoop::CloseIf(const std::function<bool(const Connection&)>& which) {
+void IoLoop::CloseIf(const std::function<bool(Connection&)>& which) {
   std::vector<int> chosen;
   for (const auto& [fd, entry] : entries_) {
     if (which(*entry.connection)) chosen.push_back(fd);
@@ -143,7 +143,7 @@ void IoLoop::Serve(int fd, TimePoint now) {
 }
 
 void IoLoop::DropLate(TimePoint now) {
-  CloseIf([now](const Connection& connection) { return !connection.InTime(now); });
+  CloseIf([now](Connection& connection) { return !connection.InTime(now) || connection.revoked(); });
 }
 
 void IoLoop::Main() {

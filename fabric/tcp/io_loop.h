@@ -8,7 +8,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -31,11 +30,11 @@ class IoLoop {
 
   // Runs on the loop's thread.
   void Post(std::function<void()> task);
-  void Adopt(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
+  void Adopt(std::unique_ptr<ByteStream> stream, const Guest& guest);
   // Calls `accept` on the loop's thread whenever `listener` has connections waiting. Before Start.
   void AcceptFrom(int listener, std::function<void()> accept);
   // On the loop's thread: ends every connection that `which` picks.
-  void CloseIf(const std::function<bool(const Connection&)>& which);
+  void CloseIf(const std::function<bool(Connection&)>& which);
 
  private:
   struct Entry {
@@ -46,7 +45,7 @@ class IoLoop {
   void Main();
   void Wake();
   void RunTasks();
-  void Add(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
+  void Add(std::unique_ptr<ByteStream> stream, const Guest& guest);
   void Limit();
   void Serve(int fd, TimePoint now);
   void DropLate(TimePoint now);

@@ -91,11 +91,27 @@ void Lane::Begin(Direction direction, const PieceReader& reader, uint64_t bytes)
   NextRequest();
 }
 
-// Takes as many pieces as one request may carry. Pieces that touch at the far side share an op there, wherever their
-// local bytes lie.
+// Pieces that touch at the far side share an op there, wherever their local bytes lie.
+void Lane::AddOp(const Piece& piece) {
+  if (!ops_.empty()) {
+    WireOp& last = ops_.back();
+    if (last.segment == piece.remote.segment && last.epoch == piece.remote.epoch &&
+        last.offset + last.length == piece.remote_offset &&
+        (piece.ticket == nullptr || tickets_.back() == *piece.ticket)) {
+      last.length += piece.length;
+      return;
+    }
+  }
+  ops_.push_back({piece.remote.segment, piece.remote.epoch, piece.remote_offset, piece.length});
+  if (piece.ticket != nullptr) tickets_.push_back(*piece.ticket);
+}
+
+// Takes as many pieces as one request may carry.
 void Lane::NextRequest() {
   if (ops_.capacity() > kKeptOps) std::vector<WireOp>().swap(ops_);
+  if (tickets_.capacity() > kKeptOps) std::vector<Ticket>().swap(tickets_);
   ops_.clear();
+  tickets_.clear();
   out_.Clear();
   in_.Clear();
   in_.Add(&response_, sizeof(response_));
@@ -104,8 +120,10 @@ void Lane::NextRequest() {
   head_.request = next_request_++;
   Piece piece;
   size_t taken = 0;
-  // Head and ops go first, in the same system call, and are known only when all pieces are.
-  out_.Reserve(2);
+  PieceReader ahead = reader_;
+  const bool ticketed = ahead.Next(1, &piece) && piece.ticket != nullptr;
+  // Head, ops and tickets go first, in the same system call, and are known only when all pieces are.
+  out_.Reserve(ticketed ? 3 : 2);
   IoCursor& local = direction_ == Direction::kRead ? in_ : out_;
   while (left_ > 0 && ops_.size() < kMaxOps && taken < kMaxPieces && head_.total < kMaxRequestBytes) {
     if (!reader_.Next(std::min(left_, kMaxRequestBytes - head_.total), &piece)) break;
@@ -113,21 +131,15 @@ void Lane::NextRequest() {
     local.Add(piece.local, piece.length);
     head_.total += piece.length;
     left_ -= piece.length;
-    if (!ops_.empty()) {
-      WireOp& last = ops_.back();
-      if (last.segment == piece.remote.segment && last.epoch == piece.remote.epoch &&
-          last.offset + last.length == piece.remote_offset) {
-        last.length += piece.length;
-        continue;
-      }
-    }
-    ops_.push_back({piece.remote.segment, piece.remote.epoch, piece.remote_offset, piece.length});
+    AddOp(piece);
   }
   pieces_ += taken;
   ++requests_;
   head_.op_count = static_cast<uint32_t>(ops_.size());
+  head_.ticketed = ticketed ? 1 : 0;
   out_.Fill(0, &head_, sizeof(head_));
   out_.Fill(1, ops_.data(), ops_.size() * sizeof(WireOp));
+  if (ticketed) out_.Fill(2, tickets_.data(), tickets_.size() * sizeof(Ticket));
   head_seen_ = false;
   sent_any_ = false;
   state_ = State::kSending;

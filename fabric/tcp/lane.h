@@ -12,6 +12,7 @@
 #include "fabric/ops.h"
 #include "fabric/tcp/byte_stream.h"
 #include "fabric/tcp/frame.h"
+#include "fabric/ticket.h"
 #include "fabric/transport.h"
 
 namespace mmc::fabric::tcp {
@@ -49,6 +50,7 @@ class Lane {
  private:
   enum class State { kIdle, kSending, kReceiving, kFinished };
   void NextRequest();
+  void AddOp(const Piece& piece);
   Step Finish(Status status);
   Step Lose(const std::string& why, bool certain);
   Step LoseBy(int error);
@@ -72,6 +74,7 @@ class Lane {
 
   RequestHead head_;
   std::vector<WireOp> ops_;
+  std::vector<Ticket> tickets_;  // of a request with tickets: one for each op
   ResponseHead response_;
   IoCursor out_;  // head, ops, and the payload of a write
   IoCursor in_;   // response, and the payload of a read

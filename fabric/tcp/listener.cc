@@ -23,6 +23,7 @@ class TcpListener final : public Listener {
     connection_options_.regions = &regions;
     connection_options_.stall_timeout = options.stall_timeout;
     connection_options_.running = &running_;
+    connection_options_.tickets = options_.tls == nullptr ? nullptr : options_.tickets.get();
     // Of all that may be open, at most a quarter waits for a hello.
     const auto loops = static_cast<size_t>(std::clamp(options.threads, 1, 256));
     connection_options_.max_newcomers = std::max<size_t>(options.max_connections / 4 / loops, 1);
@@ -56,7 +57,7 @@ class TcpListener final : public Listener {
   void Report(const std::string& line) const {
     if (options_.report != nullptr) options_.report(line);
   }
-  void Pass(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling);
+  void Pass(std::unique_ptr<ByteStream> stream, const Guest& guest);
 
   const ListenOptions options_;
   ConnectionOptions connection_options_;
@@ -107,27 +108,29 @@ void TcpListener::AcceptAll() {
     if (doorman_ != nullptr) {
       doorman_->Take(std::move(socket));
     } else {
-      Pass(std::make_unique<PlainStream>(std::move(socket)), Access::kReadWrite);
+      Pass(std::make_unique<PlainStream>(std::move(socket)), {.ceiling = Access::kReadWrite});
     }
   }
 }
 
 // Without TLS on the accepting loop's thread, else on the doorman's.
-void TcpListener::Pass(std::unique_ptr<ByteStream> stream, std::optional<Access> ceiling) {
-  loops_[next_loop_++ % loops_.size()]->Adopt(std::move(stream), ceiling);
+void TcpListener::Pass(std::unique_ptr<ByteStream> stream, const Guest& guest) {
+  loops_[next_loop_++ % loops_.size()]->Adopt(std::move(stream), guest);
 }
 
 void TcpListener::Admit(std::unique_ptr<TlsStream> stream) {
   if (connections_.load() >= options_.max_connections) return;
   const std::shared_ptr<const security::Identity> peer = stream->peer();
-  std::optional<Access> ceiling = Access::kReadWrite;
-  if (options_.rights != nullptr) ceiling = options_.rights(*peer);
-  if (!ceiling.has_value()) {
+  Guest guest{.ceiling = Access::kReadWrite, .holder = HolderOf(*peer)};
+  if (options_.rights != nullptr) guest.ceiling = options_.rights(*peer);
+  // Nodes copy from each other at the word of the meta service, for no session.
+  guest.tickets_to_read = peer->role != security::Role::kLocal;
+  if (!guest.ceiling.has_value()) {
     Report("a data connection from " + PeerOf(stream->fd()) + " is refused: the role of its certificate (" +
            peer->subject + "), " + std::string(security::RoleName(peer->role)) + ", may not use this node's memory");
   }
   // One without rights too: it is told so in answer to its hello.
-  Pass(std::move(stream), ceiling);
+  Pass(std::move(stream), guest);
 }
 
 void TcpListener::Fence(uint64_t session, std::function<void()> done) {
@@ -144,7 +147,7 @@ void TcpListener::Fence(uint64_t session, std::function<void()> done) {
   pending->done = std::move(done);
   for (auto& loop : loops_) {
     loop->Post([&loop = *loop, session, pending] {
-      loop.CloseIf([session](const Connection& connection) {
+      loop.CloseIf([session](Connection& connection) {
         return connection.greeted() && (session == 0 || connection.session() == session);
       });
       if (pending->loops.fetch_sub(1) == 1) pending->done();

@@ -45,6 +45,7 @@ class TlsStream final : public ByteStream {
   void ShutdownWrite() override;
   bool PeerGone() override;
   bool EndedByPeer(int error) const override;
+  bool Revoked() override { return session_->Revoked(); }
   std::string Describe(int error) const override;
 
  private:

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/obs/log.h"
 #include "common/security/secret_file.h"
@@ -20,6 +21,13 @@ std::string_view Trimmed(std::string_view text) {
   while (!text.empty() && blank(text.front())) text.remove_prefix(1);
   while (!text.empty() && blank(text.back())) text.remove_suffix(1);
   return text;
+}
+
+// Up to the next blank; `text` is left with what comes after it.
+std::string_view TakeWord(std::string_view* text) {
+  const std::string_view word = text->substr(0, text->find_first_of(" \t"));
+  *text = Trimmed(text->substr(word.size()));
+  return word;
 }
 
 bool IsToken(std::string_view text) {
@@ -53,6 +61,21 @@ Tokens::Stamp Tokens::StampOf(const std::string& path) {
   return {file.st_mtim.tv_sec, file.st_mtim.tv_nsec, file.st_size, file.st_ino};
 }
 
+std::optional<Tokens::Entry> Tokens::EntryOf(std::string_view line) {
+  const std::string_view word = TakeWord(&line);
+  const std::string_view token = TakeWord(&line);
+  if ((word != "admin" && word != "read") || !IsToken(token)) return std::nullopt;
+  Caller caller{word == "admin" ? Access::kAdmin : Access::kRead, {}};
+  constexpr std::string_view kTenant = "tenant=";
+  if (!line.empty()) {
+    const std::string_view name = line.substr(std::min(line.size(), kTenant.size()));
+    // What an admin changes is there for all tenants.
+    if (word == "admin" || !line.starts_with(kTenant) || !security::IsTenantName(name)) return std::nullopt;
+    caller.tenant = TenantNamed(name);
+  }
+  return Entry{DigestOf(token), std::move(caller)};
+}
+
 Result<std::vector<Tokens::Entry>> Tokens::Read() const {
   Result<security::Secret> file = security::ReadSecretFile(path_);
   if (!file.ok()) return Status(Code::kConfig, setting_ + ": " + file.status().message());
@@ -63,17 +86,15 @@ Result<std::vector<Tokens::Entry>> Tokens::Read() const {
     const std::string_view line = Trimmed(rest.substr(0, end));
     rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
     if (line.empty() || line.front() == '#') continue;
-    const size_t blank = line.find_first_of(" \t");
-    const std::string_view word = line.substr(0, blank);
-    const std::string_view token = blank == std::string_view::npos ? "" : Trimmed(line.substr(blank));
     const std::string where = setting_ + ": " + path_ + " line " + std::to_string(number);
-    if ((word != "admin" && word != "read") || !IsToken(token)) {
-      return Status(Code::kConfig, where + " must be 'admin TOKEN' or 'read TOKEN', a token of 16 to 256 visible "
-                                           "characters");
+    std::optional<Entry> entry = EntryOf(line);
+    if (!entry) {
+      return Status(Code::kConfig, where + " must be 'admin TOKEN', 'read TOKEN' or 'read TOKEN tenant=NAME', a token "
+                                           "of 16 to 256 visible characters");
     }
     if (entries.size() == kMaxTokens)
       return Status(Code::kConfig, where + ": more than " + std::to_string(kMaxTokens) + " tokens");
-    entries.push_back({DigestOf(token), word == "admin" ? Access::kAdmin : Access::kRead});
+    entries.push_back(*std::move(entry));
   }
   return entries;
 }
@@ -100,20 +121,26 @@ void Tokens::ReadIfChanged() {
   MMC_LOG(WARNING) << entries.status().message() << "; no token is good until that is mended";
 }
 
-Access Tokens::Of(std::string_view authorization) {
-  if (!configured() || !TakeBearer(&authorization) || !IsToken(authorization)) return Access::kNone;
+Caller Tokens::Of(std::string_view authorization) {
+  if (!configured() || !TakeBearer(&authorization) || !IsToken(authorization)) return {};
   const Digest digest = DigestOf(authorization);
   MutexLock lock(mutex_);
   ReadIfChanged();
-  Access found = Access::kNone;
+  const Entry* found = nullptr;
   for (const Entry& entry : entries_) {  // all of them, so that the time does not tell which one it is
-    if (CRYPTO_memcmp(entry.digest.data(), digest.data(), digest.size()) == 0) found = std::max(found, entry.access);
+    const bool same = CRYPTO_memcmp(entry.digest.data(), digest.data(), digest.size()) == 0;
+    if (same && (found == nullptr || entry.caller.access > found->caller.access)) found = &entry;
   }
-  return found;
+  return found == nullptr ? Caller() : found->caller;
 }
 
-Access AccessOf(const security::Identity& identity) {
-  return identity.role == security::Role::kAdmin ? Access::kAdmin : Access::kNone;
+Caller CallerOf(const security::Identity& identity) {
+  if (identity.role != security::Role::kAdmin) return {};
+  Caller caller{Access::kAdmin, {}};
+  if (!identity.tenant.empty()) caller.tenant = TenantNamed(identity.tenant);
+  return caller;
 }
+
+std::string TenantNamed(std::string_view name) { return name == "default" ? std::string() : std::string(name); }
 
 }  // namespace mmc::meta::http

@@ -70,7 +70,8 @@ struct HttpServer::Impl {
     Session(tcp::socket socket, security::SslPtr ssl) : stream(std::move(socket), std::move(ssl)) {}
     HttpStream stream;
     bool idle = true;  // between two requests: closing it loses nothing
-    Access access = Access::kNone;  // by its address or certificate
+    Caller caller;  // by its address or certificate
+    uint64_t key_updates = 0;  // of the peer, up to the request before
   };
   using Reply = beast::http::response<beast::http::string_body>;
 
@@ -87,7 +88,7 @@ struct HttpServer::Impl {
   asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer, bool first);
   asio::awaitable<void> ServeRequests(Session& session);
   asio::awaitable<void> End(Session& session);
-  Request RequestOf(const beast::http::request<beast::http::string_body>& message, Access access);
+  Request RequestOf(const beast::http::request<beast::http::string_body>& message, Caller caller);
   // False: the connection is of no use any more.
   asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head,
                                bool keep_alive);
@@ -95,6 +96,7 @@ struct HttpServer::Impl {
   asio::awaitable<bool> Write(Session& session, std::string_view bytes);
   template <typename AnyStream>
   asio::awaitable<void> Discard(AnyStream& stream, bool half_close, beast::flat_buffer& buffer);
+  static bool ChangesKeysOnly(Session& session);
   void LogRefusal(Session& session, error_code error);
   void Forget(const std::shared_ptr<Session>& session);
 
@@ -152,7 +154,7 @@ std::shared_ptr<HttpServer::Impl::Session> HttpServer::Impl::MakeSession(tcp::so
     ssl = *std::move(made);
   }
   auto session = std::make_shared<Session>(std::move(socket), std::move(ssl));
-  if (trusting) session->access = Access::kAdmin;
+  if (trusting) session->caller.access = Access::kAdmin;
   return session;
 }
 
@@ -208,7 +210,7 @@ asio::awaitable<bool> HttpServer::Impl::Handshake(Session& session) {
   }
   const Result<security::Identity> peer = security::TlsContext::PeerIdentity(stream.ssl());
   if (!peer.ok()) co_return false;  // the handshake has judged it: this does not happen
-  session.access = AccessOf(*peer);
+  session.caller = CallerOf(*peer);
   co_return true;
 }
 
@@ -254,16 +256,26 @@ asio::awaitable<void> HttpServer::Impl::End(Session& session) {
   session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
 }
 
-Request HttpServer::Impl::RequestOf(const beast::http::request<beast::http::string_body>& message, Access access) {
-  if (access < Access::kAdmin && tokens.configured()) {
+Request HttpServer::Impl::RequestOf(const beast::http::request<beast::http::string_body>& message, Caller caller) {
+  if (caller.access < Access::kAdmin && tokens.configured()) {
     const auto field = message[beast::http::field::authorization];
-    access = std::max(access, tokens.Of({field.data(), field.size()}));
+    const Caller by_token = tokens.Of({field.data(), field.size()});
+    if (by_token.access > caller.access) caller = by_token;
   }
   return {.method = std::string(message.method_string()),
           .target = std::string(message.target()),
           .unix_seconds = UnixSeconds(),
           .body = message.body(),
-          .access = access};
+          .access = caller.access,
+          .tenant = std::move(caller.tenant)};
+}
+
+// New keys without end make this side compute and carry nothing. Within a request its time is the limit.
+bool HttpServer::Impl::ChangesKeysOnly(Session& session) {
+  constexpr uint64_t kMost = 32;
+  if (!session.stream.has_tls()) return false;
+  const uint64_t updates = security::TlsContext::KeyUpdates(session.stream.ssl());
+  return updates - std::exchange(session.key_updates, updates) > kMost;
 }
 
 asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
@@ -281,14 +293,16 @@ asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
     const bool link_failed = error && (error.category() == asio::error::get_system_category() ||
                                        error.category() == asio::error::get_ssl_category());
     if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed) break;
+    if (ChangesKeysOnly(session)) break;
     if (error) {
       if (co_await Answer(session, ParseFailure(error), 11, false, false))
         co_await Discard(session.stream, !session.stream.has_tls(), buffer);
       break;
     }
     const auto& message = parser.get();
-    const Request request = RequestOf(message, session.access);
-    const bool keep_alive = message.keep_alive() && !closing;
+    const bool revoked = session.stream.has_tls() && security::TlsContext::PeerRevoked(session.stream.ssl());
+    const Request request = RequestOf(message, revoked ? Caller() : session.caller);
+    const bool keep_alive = message.keep_alive() && !closing && !revoked;
     open = co_await Answer(session, router.Handle(request), message.version(), request.method == "HEAD", keep_alive);
     open = open && keep_alive;
   }

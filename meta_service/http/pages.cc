@@ -246,7 +246,9 @@ bool ReplicasJson(const proto::StatReply& stat, const std::vector<SegmentRow>& r
       replica["medium"] = MediumName(row.segment->medium());
       if (row.node->endpoints_size() == 0) continue;
       replica["protocol_"] = PrintableKey(row.node->endpoints(0).transport());
-      replica["transport_endpoint_"] = PrintableKey(row.node->endpoints(0).address());
+      // Without the secret of a same-host address.
+      const std::string& address = row.node->endpoints(0).address();
+      replica["transport_endpoint_"] = PrintableKey(address.substr(0, address.find('#')));
     }
     json::array extents;
     const uint32_t count = columns.extent_counts(at->replica);
@@ -273,7 +275,7 @@ Result<std::vector<KeyAnswer>> AskKeys(const PageContext& page,
   const std::vector<std::string_view> views(keys.begin(), keys.end());
   proto::StatReply stat;
   proto::ClusterStatusReply cluster;
-  MMC_RETURN_IF_ERROR(page.pool.Stat(views, &stat));
+  MMC_RETURN_IF_ERROR(page.pool.Stat(page.tenant.value_or(""), views, &stat));
   MMC_RETURN_IF_ERROR(page.pool.Cluster(&cluster));
   if (stat.status_size() != static_cast<int>(keys.size())) {
     return Status(Code::kInternal, "the meta service answered for another number of keys");
@@ -332,9 +334,10 @@ Response BatchQueryKeys(const PageContext& page) {
 }
 
 // The keys of one page as lines, and the token of the next page.
-Result<std::string> KeyLines(PoolView& pool, const std::string& prefix, std::string* token) {
+Result<std::string> KeyLines(PoolView& pool, const std::string& tenant, const std::string& prefix,
+                             std::string* token) {
   proto::ListReply reply;
-  MMC_RETURN_IF_ERROR(pool.List(prefix, *token, kListPage, &reply));
+  MMC_RETURN_IF_ERROR(pool.List(tenant, prefix, *token, kListPage, &reply));
   MMC_ASSIGN_OR_RETURN(const auto keys, proto::DecodeKeys(reply.keys()));
   std::string lines;
   for (const std::string_view key : keys) lines += PrintableKey(key) + "\n";
@@ -350,11 +353,11 @@ Response AllKeys(const PageContext& page) {
     if (!given.ok()) return Error(page, given.status());
     prefix = *given;
   }
-  const auto next = [&pool = page.pool, prefix, token = std::string(),
+  const auto next = [&pool = page.pool, tenant = page.tenant.value_or(""), prefix, token = std::string(),
                      last = false]() mutable -> Result<std::string> {
     std::string lines;
     while (lines.empty() && !last) {
-      MMC_ASSIGN_OR_RETURN(lines, KeyLines(pool, prefix, &token));
+      MMC_ASSIGN_OR_RETURN(lines, KeyLines(pool, tenant, prefix, &token));
       last = token.empty();
     }
     return lines;
@@ -448,6 +451,7 @@ Response TenantUse(const PageContext& page) {
   if (const Status status = page.pool.Cluster(&cluster); !status.ok()) return Error(page, status);
   json::object data;
   for (const proto::TenantUse& tenant : cluster.tenants()) {
+    if (page.tenant && TenantNamed(tenant.name()) != *page.tenant) continue;
     data[tenant.name()] = json::object{{"objects", tenant.objects()},
                                        {"value_bytes", tenant.value_bytes()},
                                        {"used_bytes", tenant.used_bytes()},
@@ -478,7 +482,7 @@ constexpr std::array<std::pair<std::string_view, PageRow>, 17> kPages = {{
     {"/api/v1/segments/status", {&SegmentStatus, Access::kNone}},
     {"/api/v1/capacity/usage", {&CapacityUsage, Access::kNone}},
     {"/api/v1/capacity/segment_remaining", {&SegmentRemaining, Access::kNone}},
-    {"/api/v1/tenants", {&TenantUse, Access::kNone}},
+    {"/api/v1/tenants", {&TenantUse, Access::kRead}},
 }};
 
 }  // namespace

@@ -12,6 +12,7 @@ struct PageContext {
   const PageInfo& info;
   const Target& target;
   int64_t unix_seconds;
+  std::optional<std::string> tenant;  // that the page is about; nothing: none is named, all may be seen
 };
 
 using Page = Response (*)(const PageContext&);

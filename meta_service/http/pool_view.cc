@@ -16,15 +16,17 @@ Status RpcPoolView::Cluster(proto::ClusterStatusReply* out) {
   return channel_->Call(proto::kClusterStatus, proto::ClusterStatusRequest(), out, Deadline());
 }
 
-Status RpcPoolView::Stat(std::span<const std::string_view> keys, proto::StatReply* out) {
+Status RpcPoolView::Stat(const std::string& tenant, std::span<const std::string_view> keys, proto::StatReply* out) {
   proto::StatRequest request;
+  request.set_tenant(tenant);
   proto::EncodeKeys(keys, request.mutable_keys());
   return channel_->Call(proto::kStat, request, out, Deadline());
 }
 
-Status RpcPoolView::List(const std::string& prefix, const std::string& page_token, uint32_t limit,
-                         proto::ListReply* out) {
+Status RpcPoolView::List(const std::string& tenant, const std::string& prefix, const std::string& page_token,
+                         uint32_t limit, proto::ListReply* out) {
   proto::ListRequest request;
+  request.set_tenant(tenant);
   request.set_prefix(prefix);
   request.set_page_token(page_token);
   request.set_limit(limit);

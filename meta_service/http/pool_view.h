@@ -22,9 +22,10 @@ class PoolView {
  public:
   virtual ~PoolView() = default;
   virtual Status Cluster(proto::ClusterStatusReply* out) = 0;
-  virtual Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) = 0;
-  virtual Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
-                      proto::ListReply* out) = 0;
+  // Of keys of one tenant; "": the default one.
+  virtual Status Stat(const std::string& tenant, std::span<const std::string_view> keys, proto::StatReply* out) = 0;
+  virtual Status List(const std::string& tenant, const std::string& prefix, const std::string& page_token,
+                      uint32_t limit, proto::ListReply* out) = 0;
   virtual Status Drain(const std::string& node, bool cancel) = 0;
   virtual std::string Metrics() = 0;  // Prometheus text
   virtual bool Ready() = 0;
@@ -41,8 +42,8 @@ class RpcPoolView final : public PoolView {
         recovering_(std::move(recovering)) {}
 
   Status Cluster(proto::ClusterStatusReply* out) override;
-  Status Stat(std::span<const std::string_view> keys, proto::StatReply* out) override;
-  Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
+  Status Stat(const std::string& tenant, std::span<const std::string_view> keys, proto::StatReply* out) override;
+  Status List(const std::string& tenant, const std::string& prefix, const std::string& page_token, uint32_t limit,
               proto::ListReply* out) override;
   Status Drain(const std::string& node, bool cancel) override;
   std::string Metrics() override { return metrics_.Expose(); }

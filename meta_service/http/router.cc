@@ -23,12 +23,22 @@ bool IsNotHere(std::string_view path) {
 
 Response NoEntry(const Request& request, const std::string& page, Access needed, const std::string& how) {
   const bool stranger = request.access == Access::kNone;
-  const std::string what = needed == Access::kAdmin ? " changes something" : " names keys";
+  const std::string what = needed == Access::kAdmin ? " changes something" : " names keys or tenants";
   const Status status(Code::kPermission, stranger ? page + what + ": " + how
                                                   : page + what + ": this token may only read, take one of 'admin'");
   Response response = ErrorResponse(stranger ? 401 : 403, status, request.unix_seconds);
   response.ask_token = stranger;
   return response;
+}
+
+// The one that the page is about; nothing: none is named, and the caller may see all.
+Result<std::optional<std::string>> TenantOf(const Request& request, const Target& target) {
+  const std::string* const raw = target.Find("tenant");
+  if (raw == nullptr) return request.tenant;
+  MMC_ASSIGN_OR_RETURN(const std::string name, PercentDecode(*raw));
+  const std::string asked = TenantNamed(name);
+  if (!request.tenant || *request.tenant == asked) return std::optional(asked);
+  return Status(Code::kPermission, "keys of tenant '" + PrintableKey(name) + "' are for those of that tenant");
 }
 
 }  // namespace
@@ -68,7 +78,12 @@ Response Router::Handle(const Request& request) const {
     response.allow_get = true;
     return response;
   }
-  return row.page({pool_, info_, *target, request.unix_seconds});
+  const Result<std::optional<std::string>> tenant = TenantOf(request, *target);
+  if (!tenant.ok()) {
+    const bool other = tenant.status().code() == Code::kPermission;
+    return ErrorResponse(other ? 403 : 200, tenant.status(), request.unix_seconds);
+  }
+  return row.page({pool_, info_, *target, request.unix_seconds, *tenant});
 }
 
 }  // namespace mmc::meta::http

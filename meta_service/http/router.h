@@ -7,7 +7,9 @@
 //              /api/v1/capacity/segment_remaining /api/v1/tenants
 //   read only  another method than GET or HEAD answers 405; only drain_jobs.h has pages that change
 //              something
-//   access     what names keys, and what changes something, needs it (access.h): 401 for a stranger,
+//   tenants    pages that name keys show those of the caller's tenant; whoever may see all names one with the
+//              parameter tenant, and sees those of the default tenant without it
+//   access     what names keys or tenants, and what changes something, needs it (access.h): 401 for a stranger,
 //              403 for one who may only read
 //   not here   routes that change something, or that have nothing to show, answer 501
 //   errors     {"success": false, "error_message", "error_code", "timestamp"}; what a page cannot
@@ -21,6 +23,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "common/base/status.h"
@@ -35,7 +38,8 @@ struct Request {
   std::string target;  // "/query_key?key=a"
   int64_t unix_seconds = 0;
   std::string body;
-  Access access = Access::kNone;  // of whoever asks
+  Access access = Access::kNone;  // of whoever asks, and
+  std::optional<std::string> tenant;  // the only tenant whose keys he may see; nothing: all
 };
 
 struct Response {

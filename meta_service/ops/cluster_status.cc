@@ -61,7 +61,7 @@ Status ClusterStatus(OpEnv& env, const Context& context, const proto::ClusterSta
   reply->set_removes(f.removes);
   uint64_t version = 0;
   for (const NodeInfo& node : env.state.Directory(now, &version))
-    FillNode(node, reply->add_nodes());
+    FillNode(node, OnlyReads(env, context), reply->add_nodes());
   for (const TenantFigures& tenant : env.state.TenantUse()) {
     if (MaySee(context, tenant.name)) FillTenant(tenant, reply->add_tenants());
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "fabric/address.h"
 #include "meta_service/ops/admit.h"
 #include "proto/key_list.h"
 
@@ -52,7 +53,11 @@ void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uin
   for (Code code : codes) out->AddAlreadyReserved(static_cast<uint32_t>(code));
 }
 
-void FillNode(const NodeInfo& info, proto::Node* out) {
+bool OnlyReads(const OpEnv& env, const Context& context) {
+  return Authenticated(context) && !env.access.Allows(context.identity->role, proto::kPutStart.id);
+}
+
+void FillNode(const NodeInfo& info, bool only_reads, proto::Node* out) {
   out->set_id(info.id);
   out->set_name(info.name);
   out->set_incarnation(info.incarnation);
@@ -61,7 +66,8 @@ void FillNode(const NodeInfo& info, proto::Node* out) {
   for (const EndpointInfo& endpoint : info.endpoints) {
     auto* to = out->add_endpoints();
     to->set_transport(endpoint.transport);
-    to->set_address(endpoint.address);
+    const bool mapped = only_reads && endpoint.transport == "shm";
+    to->set_address(mapped ? fabric::ReaderAddress(endpoint.address) : endpoint.address);
   }
   for (const SegmentInfo& segment : info.segments) {
     auto* to = out->add_segments();

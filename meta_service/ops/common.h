@@ -76,7 +76,9 @@ void FillReplicas(std::span<const Row> rows, const Views& views, proto::ReplicaC
 }
 
 void FillStatus(std::span<const Code> codes, google::protobuf::RepeatedField<uint32_t>* out);
-void FillNode(const NodeInfo& info, proto::Node* out);
+// Whoever may not put gets memory of its host for reading only: its addresses say so.
+bool OnlyReads(const OpEnv& env, const Context& context);
+void FillNode(const NodeInfo& info, bool only_reads, proto::Node* out);
 
 // What a node's poll says of copies and checks it was asked for, and what it is asked for now.
 // TakeWork answers true when some of that is new.

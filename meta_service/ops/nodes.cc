@@ -56,7 +56,8 @@ Status Join(OpEnv& env, const Context&, const proto::JoinRequest& request, proto
                 .host_id = request.host_id(),
                 .acked_seq = request.acked_seq(),
                 .keeps_memory = request.keeps_memory(),
-                .must_resume = request.must_resume()};
+                .must_resume = request.must_resume(),
+                .wants_tickets = request.wants_tickets()};
   for (const auto& endpoint : request.endpoints())
     spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
   for (const auto& segment : request.segments()) {
@@ -73,6 +74,10 @@ Status Join(OpEnv& env, const Context&, const proto::JoinRequest& request, proto
   reply->set_resumed(joined.resumed);
   reply->set_want_catalog(joined.want_catalog);
   reply->set_first_session(env.state.options().id_base);
+  const bool tickets = request.wants_tickets();
+  const fabric::TicketKey key = env.tickets.Enlist(joined.node, request.name(), request.incarnation(), tickets);
+  if (tickets) reply->set_ticket_key(key.data(), key.size());
+  reply->set_clock_ms(Tickets::ClockMs(env.clock.Now()));
   return Status::Ok();
 }
 
@@ -83,6 +88,7 @@ Status NodeHeartbeat(OpEnv& env, const Context&, const proto::NodeHeartbeatReque
       env.state.NodeHeartbeat(request.node(), request.incarnation(), env.clock.Now()));
   reply->set_state(static_cast<proto::NodeState>(health));
   reply->set_term(env.term);
+  reply->set_clock_ms(Tickets::ClockMs(env.clock.Now()));
   return Status::Ok();
 }
 
@@ -96,10 +102,10 @@ Status ReportReplica(OpEnv& env, const Context& context, const proto::ReportRepl
   return DropReported(env, context, request);
 }
 
-Status Directory(OpEnv& env, const Context&, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {
+Status Directory(OpEnv& env, const Context& context, const proto::DirectoryRequest&, proto::DirectoryReply* reply) {
   uint64_t version = 0;
   for (const NodeInfo& node : env.state.Directory(env.clock.Now(), &version))
-    FillNode(node, reply->add_nodes());
+    FillNode(node, OnlyReads(env, context), reply->add_nodes());
   reply->set_version(version);
   reply->set_term(env.term);
   return Status::Ok();

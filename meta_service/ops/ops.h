@@ -25,6 +25,7 @@
 #include "common/rpc/server.h"
 #include "meta_service/access.h"
 #include "meta_service/mover/scrubs.h"
+#include "meta_service/ops/tickets.h"
 #include "meta_service/ops/waiters.h"
 #include "meta_service/options.h"
 #include "meta_service/state/meta_state.h"
@@ -45,6 +46,7 @@ struct OpEnv {
   MembersWriter* members = nullptr;  // null: no file is kept
   uint64_t term = 1;
   TimePoint started;
+  Tickets tickets{};
 };
 
 // All methods of proto/methods.h.

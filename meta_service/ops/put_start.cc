@@ -39,7 +39,7 @@ class Waiting {
 class PutCall {
  public:
   Status Prepare(OpEnv& env, const Context& context, const proto::PutStartRequest& request);
-  Status Try(OpEnv& env) { return env.state.PutStart(spec_, rows_, &views_, env.clock.Now()); }
+  Status Try(OpEnv& env);
   // Until when it makes sense to wait for what is not settled; now or earlier: it does not.
   TimePoint WaitUntil(TimePoint started, TimePoint limit) const;
   uint16_t tenant() const { return spec_.tenant; }
@@ -49,14 +49,19 @@ class PutCall {
   }
   // The call fails as a whole, with words, when all its keys met the same lack; else the reply has
   // the codes.
-  Status Finish(OpEnv& env, proto::PutStartReply* reply);
+  Status Finish(OpEnv& env, const Context& context, proto::PutStartReply* reply);
 
  private:
+  bool Granted() const {
+    return std::any_of(rows_.begin(), rows_.end(), [](const PutRow& row) { return row.grant != 0; });
+  }
+
   PutSpec spec_;
   Keys keys_;
   std::vector<uint32_t> preferred_;
   std::vector<PutRow> rows_;
   Views views_;
+  TimePoint first_granted_;  // not after the first of the grants
 };
 
 Code JudgeSize(uint64_t size) {
@@ -103,6 +108,12 @@ Status PutCall::Prepare(OpEnv& env, const Context& context, const proto::PutStar
   return Status::Ok();
 }
 
+Status PutCall::Try(OpEnv& env) {
+  const TimePoint now = env.clock.Now();
+  if (!Granted()) first_granted_ = now;
+  return env.state.PutStart(spec_, rows_, &views_, now);
+}
+
 TimePoint PutCall::WaitUntil(TimePoint started, TimePoint limit) const {
   bool granted = false, lacks_space = false, unsettled = false;
   for (const PutRow& row : rows_) {
@@ -117,7 +128,7 @@ TimePoint PutCall::WaitUntil(TimePoint started, TimePoint limit) const {
   return lacks_space ? std::min(limit, started + kPartialWait) : started;
 }
 
-Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
+Status PutCall::Finish(OpEnv& env, const Context& context, proto::PutStartReply* reply) {
   const auto all = [this](Code code) {
     return !rows_.empty() && std::all_of(rows_.begin(), rows_.end(),
                                          [code](const PutRow& row) { return row.code == code; });
@@ -138,6 +149,12 @@ Status PutCall::Finish(OpEnv& env, proto::PutStartReply* reply) {
     reply->mutable_grant()->AddAlreadyReserved(row.grant);
   }
   FillReplicas(std::span<const PutRow>(rows_), views_, reply->mutable_replicas());
+  if (env.tickets.needed()) {
+    env.tickets.Seal({.holder = fabric::HolderOf(*context.identity),
+                      .session = spec_.session,
+                      .direction = fabric::Direction::kWrite},
+                     Tickets::EndMs(first_granted_, env.state.options().write_ticket), reply->mutable_replicas());
+  }
   reply->set_directory_version(env.state.directory_version());
   return Status::Ok();
 }
@@ -149,7 +166,7 @@ Status PutStartNow(OpEnv& env, const Context& context, const proto::PutStartRequ
   PutCall call;
   MMC_RETURN_IF_ERROR(call.Prepare(env, context, request));
   MMC_RETURN_IF_ERROR(call.Try(env));
-  return call.Finish(env, reply);
+  return call.Finish(env, context, reply);
 }
 
 Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartRequest& request,
@@ -177,7 +194,7 @@ Awaitable<Status> PutStart(OpEnv& env, Context context, const proto::PutStartReq
       co_await env.waiters.keys().Wait(keys, until);
     }
   }
-  co_return call.Finish(env, reply);
+  co_return call.Finish(env, context, reply);
 }
 
 }  // namespace mmc::meta::ops

@@ -45,8 +45,9 @@ Status Lookup(OpEnv& env, const Context& context, const proto::LookupRequest& re
   const int n = static_cast<int>(keys.size());
   Scratch& scratch = ScratchOf(keys.size());
   const Duration lease = env.state.LeaseFor(Millis(request.lease_ms()));
+  const TimePoint now = env.clock.Now();
   MMC_RETURN_IF_ERROR(env.state.Lookup(request.session(), keys.stored(), lease, request.pin(), scratch.rows,
-                                       &scratch.views, env.clock.Now()));
+                                       &scratch.views, now));
   reply->mutable_status()->Reserve(n);
   reply->mutable_size()->Reserve(n);
   reply->mutable_generation()->Reserve(n);
@@ -59,7 +60,16 @@ Status Lookup(OpEnv& env, const Context& context, const proto::LookupRequest& re
     reply->mutable_checksum()->AddAlreadyReserved(row.checksum);
   }
   FillReplicas(std::span<const ReadRow>(scratch.rows), scratch.views, reply->mutable_replicas());
-  reply->set_lease_ms(std::chrono::duration_cast<std::chrono::milliseconds>(lease).count());
+  Duration usable = lease;
+  // A pin is for memory that the reader sees itself; its end is not known, so that no ticket could be for it.
+  if (env.tickets.needed() && !request.pin() &&
+      env.tickets.Seal({.holder = fabric::HolderOf(*context.identity),
+                        .session = request.session(),
+                        .direction = fabric::Direction::kRead},
+                       Tickets::EndMs(now, lease), reply->mutable_replicas())) {
+    usable -= Tickets::Margin(lease);
+  }
+  reply->set_lease_ms(std::chrono::duration_cast<std::chrono::milliseconds>(usable).count());
   reply->set_directory_version(env.state.directory_version());
   return Status::Ok();
 }

@@ -71,6 +71,11 @@ Result<Membership::Node*> Membership::Place(const std::string& name, uint32_t ma
   return node;
 }
 
+void Membership::TakeSpec(Node* node, const JoinSpec& spec) {
+  node->spec = spec;
+  for (const auto& segment : node->segments) segment->set_ticketed(spec.wants_tickets);
+}
+
 Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes,
                                                uint32_t max_feed_records, TimePoint now) {
   MutexLock lock(mutex_);
@@ -104,7 +109,7 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
     // What comes again after all was adopted is passed over; the fence is what is still missing
     // then.
     admission.want_catalog = !admission.resumed || !node->fenced;
-    node->spec = spec;
+    TakeSpec(node, spec);
     Heard(node, now);
     Changed();
     return admission;
@@ -121,7 +126,7 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
     }
     node->segments.push_back(std::move(segment));
   }
-  node->spec = spec;
+  TakeSpec(node, spec);
   node->feed = std::move(feed);
   node->health = NodeHealth::kServing;
   node->gone = false;

@@ -107,6 +107,8 @@ class Membership {
 
   Result<Node*> Find(uint32_t node, uint64_t incarnation) MMC_REQUIRES(mutex_);
   Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
+  // REQUIRES: the node's segments are those of the spec.
+  void TakeSpec(Node* node, const JoinSpec& spec) MMC_REQUIRES(mutex_);
   void Heard(Node* node, TimePoint now) MMC_REQUIRES(mutex_);
   Segments End(Node* node, NodeHealth health) MMC_REQUIRES(mutex_);
   void NoteOver(const std::string& name, uint64_t incarnation) MMC_REQUIRES(mutex_);

@@ -265,7 +265,7 @@ class MetaState {
   // Counts the row's replicas for the tenant. Row codes: kNoSpace (not settled when making room can help).
   bool ChargeRow(Tenant& tenant, const PutSpec& spec, PutRow* row, uint64_t* lacking_units);
   Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed,
-                 uint64_t stamp, uint64_t generation, Effects* effects,
+                 uint64_t stamp, uint64_t generation, TimePoint now, Effects* effects,
                  std::vector<AckWait>* waits);
   void QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits);
   void QueueAdd(const Object& object, const Placed& placed, Effects* effects,
@@ -274,8 +274,9 @@ class MetaState {
   void NoteReplicas(Shard& shard, const Object* object, uint64_t hash) MMC_REQUIRES(shard.mutex);
   void NoteGone(Shard& shard, const Object* object) MMC_REQUIRES(shard.mutex);
   void EraseGrant(Shard& shard, Grant* grant) MMC_REQUIRES(shard.mutex);
-  Code AbortOne(uint64_t session, uint64_t grant, Effects* effects);
+  Code AbortOne(uint64_t session, uint64_t grant, TimePoint now, Effects* effects);
   void FreeUnwritten(const Placed& placed, uint16_t tenant, Effects* effects);
+  void FreeGranted(const Object& object, const Placed& placed, TimePoint now, Effects* effects);
   FreeItem Detach(Segment& segment, const Placed& placed, int64_t lease_until, bool soon, uint16_t tenant);
   void Free(FreeItem item);
   void RefreshPool();

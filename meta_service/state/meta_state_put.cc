@@ -102,6 +102,10 @@ void MetaState::InsertGrant(const PutSpec& spec, Session& session, std::span<con
                             PutRow* row, Views* views, TimePoint now, Effects* effects) {
   Object* object = Object::Make(row->key, static_cast<uint32_t>(row->size), spec.tenant, placed);
   object->writing = true;
+  const bool ticketed = std::any_of(placed.begin(), placed.end(), [this](const Placed& extents) {
+    return segments_.Get(extents.segment).ticketed();
+  });
+  if (ticketed) object->lease_until = (now + options_.write_ticket).time_since_epoch().count();
   Shard& shard = ShardOf(row->hash);
   {
     MutexLock lock(shard.mutex);
@@ -141,6 +145,12 @@ void MetaState::FreeUnwritten(const Placed& placed, uint16_t tenant, Effects* ef
   effects->space = true;
 }
 
+// Whoever was granted it may still have a ticket for it, used or not.
+void MetaState::FreeGranted(const Object& object, const Placed& placed, TimePoint now, Effects* effects) {
+  if (!object.Leased(now)) return FreeUnwritten(placed, object.tenant, effects);
+  Release(Detach(segments_.Get(placed.segment), placed, object.lease_until, false, object.tenant), now, effects);
+}
+
 // What is on its way already (detached, waiting for an acknowledgement only) counts as found.
 void MetaState::EvictForNeeds(const Placer& placer, uint16_t tenant, TimePoint now) {
   constexpr uint32_t kMaxSteps = 8192;
@@ -172,7 +182,7 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   for (size_t i = grants.size(); i-- > 0;) {
     codes[i] = CommitOne(session_id, grants[i], checksums.empty() ? 0 : checksums[i],
                          failed_replicas.empty() ? 0 : failed_replicas[i],
-                         stamp + (grants.size() - 1 - i), generation + i, &effects, waits);
+                         stamp + (grants.size() - 1 - i), generation + i, now, &effects, waits);
     ended += codes[i] == Code::kOk || codes[i] == Code::kReplicasLost;
     committed += codes[i] == Code::kOk;
   }
@@ -184,7 +194,7 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
 }
 
 Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed,
-                          uint64_t stamp, uint64_t generation, Effects* effects,
+                          uint64_t stamp, uint64_t generation, TimePoint now, Effects* effects,
                           std::vector<AckWait>* waits) {
   if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
   Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
@@ -201,7 +211,7 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
     const Placed placed = object->replicas()[i].placed;
     if ((failed >> i & 1) == 0 && !segments_.Get(placed.segment).dead()) continue;
     CloseUp(shard, object, i);
-    FreeUnwritten(placed, object->tenant, effects);
+    FreeGranted(*object, placed, now, effects);
   }
   const uint64_t hash = grant->hash;
   EraseGrant(shard, grant);
@@ -271,7 +281,7 @@ void MetaState::AwaitCatalogs(std::span<const std::string_view> keys, std::vecto
   }
 }
 
-Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, Effects* effects) {
+Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, TimePoint now, Effects* effects) {
   if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
   Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
   MutexLock lock(shard.mutex);
@@ -281,7 +291,7 @@ Code MetaState::AbortOne(uint64_t session, uint64_t grant_id, Effects* effects) 
   shard.table.Erase(grant->hash, object);
   EraseGrant(shard, grant);
   for (uint32_t i = 0; i < object->replica_count; ++i)
-    FreeUnwritten(object->replicas()[i].placed, object->tenant, effects);
+    FreeGranted(*object, object->replicas()[i].placed, now, effects);
   Object::Destroy(object);
   return Code::kOk;
 }
@@ -297,7 +307,7 @@ Status MetaState::PutAbort(uint64_t session_id, std::span<const uint64_t> grants
       codes[i] = Code::kOk;  // EndSession takes them all
       continue;
     }
-    codes[i] = AbortOne(session_id, grants[i], &effects);
+    codes[i] = AbortOne(session_id, grants[i], now, &effects);
     ended += codes[i] == Code::kOk;
   }
   session->grants().fetch_sub(ended, std::memory_order_relaxed);

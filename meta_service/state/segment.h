@@ -31,6 +31,10 @@ class Segment {
   uint32_t slot() const { return slot_; }
   void set_slot(uint32_t slot) { slot_ = slot; }
 
+  // Its node takes requests under tickets only.
+  bool ticketed() const { return ticketed_.load(std::memory_order_relaxed); }
+  void set_ticketed(bool on) { ticketed_.store(on, std::memory_order_relaxed); }
+
   // False: not that many units are free, or the segment is dead.
   bool Allocate(uint32_t units, Placed* out);
   // Takes exactly these units. False: some are taken, or the segment is dead. Cheap in rising order
@@ -68,6 +72,7 @@ class Segment {
   uint32_t slot_ = 0;
   std::atomic<uint64_t> free_units_, waiting_units_{0}, soon_units_{0}, replicas_{0};
   std::atomic<bool> dead_{false};
+  std::atomic<bool> ticketed_{false};
   mutable Mutex mutex_;
   Allocator allocator_ MMC_GUARDED_BY(mutex_);
 };

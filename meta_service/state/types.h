@@ -62,6 +62,9 @@ struct StateOptions {
   Duration lease = std::chrono::seconds(5);
   Duration max_lease = std::chrono::minutes(10);
   Duration grant = std::chrono::minutes(10);
+  // On nodes that want tickets: what is granted is not given to others for so long, whatever becomes of the grant. The
+  // ticket cannot be taken back.
+  Duration write_ticket = std::chrono::seconds(20);
   Duration session_expiry = std::chrono::seconds(10);
   Duration node_suspect = std::chrono::seconds(3);
   Duration node_grace = std::chrono::seconds(30);
@@ -192,6 +195,7 @@ struct JoinSpec {
   bool keeps_memory = false;  // it has objects of this incarnation and can say which
   bool must_resume =
       false;  // refuse it when this incarnation is not known (and it keeps no memory)
+  bool wants_tickets = false;  // whoever is told of space there gets a ticket for it, see StateOptions::write_ticket
 };
 
 struct Joined {

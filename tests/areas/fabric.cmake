@@ -2,6 +2,7 @@
 mmc_test(fabric_copy_test SOURCES unit/fabric_copy_test.cc DEPS mmc_fabric)
 mmc_test(fabric_ops_test SOURCES unit/fabric_ops_test.cc DEPS mmc_fabric)
 mmc_test(fabric_memory_test SOURCES unit/fabric_memory_test.cc DEPS mmc_fabric)
+mmc_test(fabric_ticket_test SOURCES unit/fabric_ticket_test.cc DEPS mmc_fabric)
 
 # The contract suite: every transport, one body per promise. Its helper process is found by path.
 mmc_program(region_server SOURCES contract/region_server.cc DEPS mmc_fabric)
@@ -10,11 +11,12 @@ target_link_libraries(mmc_contract_fixture PUBLIC mmc_fabric GTest::gtest PRIVAT
 target_compile_definitions(mmc_contract_fixture PRIVATE MMC_REGION_SERVER="$<TARGET_FILE:region_server>"
   MMC_MAKE_CERTS="${PROJECT_SOURCE_DIR}/scripts/make_certs")
 add_dependencies(mmc_contract_fixture region_server)
-foreach(suite transport_contract_test transport_faults_test tcp_frames_test tcp_floods_test tcp_tls_test
-    shm_access_test)
+foreach(suite transport_contract_test transport_faults_test tcp_frames_test tcp_floods_test tcp_ticket_test
+    tcp_tls_test shm_access_test)
   mmc_test(${suite} SOURCES contract/${suite}.cc DEPS mmc_contract_fixture LABELS contract TIMEOUT 300)
 endforeach()
 target_link_libraries(tcp_tls_test PRIVATE OpenSSL::SSL)
+target_link_libraries(tcp_ticket_test PRIVATE OpenSSL::SSL)
 
 mmc_fuzz(data_frame_fuzz SOURCES fuzz/data_frame_fuzz.cc DEPS mmc_fabric
   SEEDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/seeds/data_frame)

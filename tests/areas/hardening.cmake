@@ -20,7 +20,7 @@ add_test(NAME attacks_resources COMMAND ${MMC_PYTEST} -s ${CMAKE_CURRENT_SOURCE_
 set_tests_properties(attacks_resources PROPERTIES
   LABELS attacks TIMEOUT 600 RUN_SERIAL ON ENVIRONMENT MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 
-foreach(name test_deployment test_http_access test_http_tls test_tls_doctor)
+foreach(name test_deployment test_http_access test_http_tls test_tickets test_tls_doctor)
   add_test(NAME e2e_${name} COMMAND ${MMC_PYTEST} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${name}.py)
   set_tests_properties(e2e_${name} PROPERTIES
     LABELS e2e TIMEOUT 300 ENVIRONMENT MMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

@@ -402,8 +402,8 @@ TEST_F(TcpTls, NothingTravelsInTheClear) {
   EXPECT_TRUE(seen((*clear)->endpoint().address, nullptr)) << "the test cannot fail";
 }
 
-// New certificates and revocations count from the next connection on; those that are open go on.
-TEST_F(TcpTls, AReloadDropsNobodyAndCountsForTheNext) {
+// New certificates count from the next connection on; those that are open go on, but for those of the revoked.
+TEST_F(TcpTls, AReloadDropsTheRevokedAndNobodyElse) {
   Certificates own({"--node", "node-a"});
   ListenOptions options;
   options.address = "127.0.0.1:0";
@@ -414,11 +414,21 @@ TEST_F(TcpTls, AReloadDropsNobodyAndCountsForTheNext) {
   const auto client = own.ContextOf("client");
   auto link = tcp::Connect(address, {.tls = client, .connections = 1}, Soon());
   ASSERT_TRUE(link.ok()) << link.status().ToString();
-  own.Revoke("client");
-  ASSERT_TRUE(options.tls->Reload().ok());
+  auto other = tcp::Connect(address, {.tls = own.ContextOf("admin"), .connections = 1}, Soon());
+  ASSERT_TRUE(other.ok()) << other.status().ToString();
+  RawTls idle(address, {.cert = own.CertOf("client"), .key = own.KeyOf("client")});
+  ASSERT_EQ(idle.Greet(), Code::kOk);
   std::byte byte{};
   const Op op{&byte, {1, 1}, 0, 1};
-  EXPECT_TRUE((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).ok());
+  ASSERT_TRUE((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).ok());
+  ASSERT_TRUE(options.tls->Reload().ok());
+  EXPECT_TRUE((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).ok()) << "nothing has changed";
+  own.Revoke("client");
+  ASSERT_TRUE(options.tls->Reload().ok());
+  EXPECT_EQ((*link)->Execute(Direction::kRead, {&op, 1}, Soon()).code(), Code::kPeerUnreachable);
+  char rest = 0;
+  EXPECT_FALSE(idle.Receive(&rest, 1)) << "it asks for nothing, and is hung up on all the same";
+  EXPECT_TRUE((*other)->Execute(Direction::kRead, {&op, 1}, Soon()).ok()) << "its connection is the one it had";
   const auto next = tcp::Connect(address, {.tls = client, .connections = 1}, Soon());
   EXPECT_EQ(next.code(), Code::kPermission);
   EXPECT_NE(next.status().message().find("revoked"), std::string::npos) << next.status().message();

@@ -7,7 +7,8 @@ import pytest
 from cluster import LOCAL, META, Cluster, Daemon, free_port, run_program
 
 READ, ADMIN = "read-0123456789abcdef", "admin-0123456789abcdef"
-KEY_PAGES = ("/get_all_keys", "/query_key?key=x", "/batch_query_keys?keys=x")
+TEAM = "team-0123456789abcdef"
+KEY_PAGES = ("/get_all_keys", "/query_key?key=x", "/batch_query_keys?keys=x", "/api/v1/tenants")
 OPEN_PAGES = ("/metrics", "/metrics/summary", "/health", "/ready", "/get_all_segments", "/role", "/leader",
               "/get_segments_detail", "/api/v1/capacity/usage")
 DRAIN = "/api/v1/drain_jobs?node=no-such-node"
@@ -25,12 +26,14 @@ def ask(url, token=None, method="GET"):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
-    tokens.write_text(f"read {READ}\nadmin {ADMIN}\n", encoding="ascii")
+    tokens.write_text(f"read {READ}\nadmin {ADMIN}\nread {TEAM} tenant=alpha\n", encoding="ascii")
     tokens.chmod(0o600)
     made = Cluster()
     try:
         made.start(nodes=1, meta_settings={"ock.mmc.meta_service.http.token.path": tokens})
         made.put("a-key-with-a-name", b"x")
+        assert made.cli("--tenant", "alpha", "put", "of-alpha", "-", input="x").returncode == 0
+        assert made.cli("--tenant", "beta", "put", "of-beta", "-", input="x").returncode == 0
         made.tokens = tokens
         yield made
     finally:
@@ -57,6 +60,27 @@ def test_a_token_opens_what_it_is_for(guarded):
     assert status == 403 and "admin" in body
     status, body, _ = ask(guarded.meta.http + DRAIN, ADMIN, "POST")
     assert status == 200 and "no-such-node" in body
+
+
+def test_a_token_of_a_tenant_shows_its_keys_and_no_others(guarded):
+    def keys(token, more=""):
+        status, body, _ = ask(guarded.meta.http + "/get_all_keys" + more, token)
+        return status, body.split()
+
+    assert keys(TEAM) == (200, ["of-alpha"])
+    assert keys(TEAM, "?tenant=alpha") == (200, ["of-alpha"])
+    assert keys(READ, "?tenant=beta") == (200, ["of-beta"]), "one of no tenant may see all"
+    for page in ("/get_all_keys?tenant=beta", "/query_key?key=of-beta&tenant=beta", "/get_all_keys?tenant=default",
+                 "/api/v1/tenants?tenant=beta"):
+        status, body, _ = ask(guarded.meta.http + page, TEAM)
+        assert status == 403 and "of-beta" not in body, page
+    status, body, _ = ask(guarded.meta.http + "/query_key?key=of-beta", TEAM)
+    assert '"success":false' in body
+    status, body, _ = ask(guarded.meta.http + "/api/v1/tenants", TEAM)
+    assert status == 200 and "alpha" in body and "beta" not in body
+    status, body, _ = ask(guarded.meta.http + "/api/v1/tenants", READ)
+    assert status == 200 and "alpha" in body and "beta" in body
+    assert ask(guarded.meta.http + DRAIN, TEAM, "POST")[0] == 403
 
 
 def test_new_tokens_count_at_once(guarded):

@@ -1,4 +1,5 @@
 """The HTTP side over TLS, asked by curl: certificates and tokens, good and bad, and peers that do not behave."""
+import http.client
 import socket
 import ssl
 import subprocess
@@ -99,6 +100,37 @@ def test_a_certificate_that_is_revoked_later_opens_nothing_any_more(pool):
     authority().revoke(name)
     eventually(lambda: curl(pool, KEYS, pair=authority().pair(name))[0] in REFUSED, "the new list to count")
     assert curl(pool, KEYS, pair=authority().pair("admin"))[:2] == (0, 200)
+
+
+def ask(connection):
+    connection.request("GET", KEYS)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def test_an_open_connection_of_one_that_is_revoked_opens_nothing_any_more(pool):
+    name = authority().issue("admin")
+    connections = {}
+    for pair in (name, "admin"):
+        context = ssl.create_default_context(cafile=str(authority().ca))
+        context.load_cert_chain(*map(str, authority().pair(pair)))
+        connections[pair] = http.client.HTTPSConnection("localhost", port_of(pool), timeout=STALLED, context=context)
+        assert ask(connections[pair]) == 200
+    kept = connections["admin"].sock
+    authority().revoke(name)
+
+    def shut():
+        assert ask(connections["admin"]) == 200
+        try:
+            return ask(connections[name]) == 401
+        except (ssl.SSLError, ConnectionError):
+            return True  # hung up on before, and not let in again
+
+    eventually(shut, "the open connection to be of no use")
+    assert connections["admin"].sock is kept, "others keep theirs"
+    for connection in connections.values():
+        connection.close()
 
 
 def test_the_client_judges_too(pool):

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from cluster import LOCAL, META, Cluster, Daemon, eventually, free_port, run_program
+from cluster import LOCAL, META, Cluster, Daemon, Local, eventually, free_port, run_program
 from secure import Capture, flags, make_certs, settings
 
 RELOADS = 'mmc_tls_reloads_total{result="done"}'
@@ -222,6 +222,53 @@ def test_silent_and_slow_callers_keep_nobody_out(secure, certs):
         for sock in silent:
             sock.close()
     assert counters(secure, certs)['mmc_rpc_tls_handshakes_total{result="dropped"}'] > 0
+
+
+@pytest.mark.parametrize("name, said", [
+    ("theirs", "its authority is not among those that the peer trusts"),
+    ("gone-node", "it is revoked"),
+    ("plain", "this service speaks TLS only"),
+])
+def test_a_node_without_a_good_certificate_does_not_join(secure, certs, strangers, tmp_path, name, said):
+    node, before = name + secure.tag, counters(secure, certs)[RELOADS]
+    if name == "theirs":
+        make_certs("--issue", node, "--role", "local", "--node", node, strangers)
+        keys = {**settings(strangers, node), "ock.mmc.tls.ca.path": str(certs / "ca.cert.pem"),
+                "ock.mmc.tls.ca.crl.path": str(certs / "ca.crl.pem")}
+    elif name == "gone-node":
+        make_certs("--issue", node, "--role", "local", "--node", node, certs)
+        make_certs("--revoke", node, certs)
+        eventually(lambda: counters(secure, certs)[RELOADS] > before, "the new list to count")
+        # It does not know yet; the meta service does, and says so.
+        keys = {key: value for key, value in settings(certs, node).items() if not key.endswith("crl.path")}
+    else:
+        keys = {}
+    local = Local(tmp_path / "node", secure.meta.url, node, "64MB",
+                  {**keys, "ock.mmc.local_service.join_timeout_milliseconds": "3000"}, memory=secure.memory)
+    done = run_program(LOCAL, "--config", local.conf)
+    assert done.returncode != 0
+    assert said in done.stderr, done.stderr
+    assert node not in admin(secure, certs, "nodes").stdout
+    works(secure, certs, "tls/after-" + name)
+
+
+def test_a_node_that_is_revoked_is_heard_no_more(certs, tmp_path):
+    copies = tmp_path / "certs"
+    shutil.copytree(certs, copies)
+    cluster = started(copies, nodes=2)
+    try:
+        def states():
+            rows = json.loads(admin(cluster, copies, "--json", "nodes").stdout)["nodes"]
+            return sorted((row["name"], row["state"]) for row in rows)
+
+        names = [f"node-{number}" + cluster.tag for number in (0, 1)]
+        assert states() == [(name, "serving") for name in names]
+        make_certs("--revoke", f"node1-{cluster.tag[1:]}", copies)
+        # Its connection is open, and its heartbeats and polls come over it.
+        eventually(lambda: states() == [(names[0], "serving"), (names[1], "suspect")], "the node to be silent")
+        works(cluster, copies, "tls/on-the-other")
+    finally:
+        cluster.cleanup()
 
 
 def test_reload_under_load_loses_nothing(certs, tmp_path):

@@ -84,12 +84,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.admit = [](uint64_t session) {
     return session == 13 ? mmc::Code::kPermission : mmc::Code::kOk;
   };
+  // Some inputs come where tickets are wanted: none that an input could make up is good for anything.
+  static const mmc::fabric::TicketJudge* const judge = [] {
+    auto* made = new mmc::fabric::TicketJudge();
+    made->LearnKey(mmc::fabric::NewTicketKey());
+    return made;
+  }();
+  const bool ticketed = size % 3 == 0;
+  if (ticketed) options.tickets = judge;
   const mmc::TimePoint now(std::chrono::seconds(1000));
-  mmc::fabric::tcp::Connection connection(std::make_unique<InputStream>(data, size), Access::kReadWrite, options, now);
+  mmc::fabric::tcp::Connection connection(std::make_unique<InputStream>(data, size),
+                                          {.ceiling = Access::kReadWrite, .tickets_to_read = true}, options, now);
   // Every second call is blocked, and a portion has at least one byte: this is enough for any input.
   for (size_t i = 0; i < 4 * size + 100'000 && connection.Advance(now); ++i) {
     Check(connection.wants() != 0);
   }
+  for (size_t i = 0; ticketed && i < kRegionBytes; ++i) Check(middle[i] == kGuard);
   for (size_t i = 0; i < kRegionBytes; ++i) {
     Check(memory[i] == kGuard && memory[2 * kRegionBytes + i] == kGuard && fixed[i] == kGuard);
   }

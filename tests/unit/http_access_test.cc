@@ -44,24 +44,38 @@ TEST_F(HttpAccess, EachTokenOpensWhatItIsFor) {
   Write(kGood);
   Tokens tokens(path_, "the.key");
   ASSERT_TRUE(tokens.Load().ok());
-  EXPECT_EQ(tokens.Of(Bearer(kRead)), Access::kRead);
-  EXPECT_EQ(tokens.Of(Bearer(kAdmin)), Access::kAdmin);
-  EXPECT_EQ(tokens.Of(std::string("bEARER   ") + kAdmin + " "), Access::kAdmin);
+  EXPECT_EQ(tokens.Of(Bearer(kRead)).access, Access::kRead);
+  EXPECT_EQ(tokens.Of(Bearer(kAdmin)).access, Access::kAdmin);
+  EXPECT_EQ(tokens.Of(std::string("bEARER   ") + kAdmin + " ").access, Access::kAdmin);
   const std::string admin = kAdmin;
   for (const std::string& wrong :
        {std::string(), std::string("Bearer"), std::string("Bearer "), admin, "Basic " + admin,
         Bearer(admin.substr(1)), Bearer(admin + "x"), Bearer(admin.substr(0, admin.size() - 1)),
         Bearer("# tokens aaaaaaaaaaa"), Bearer(std::string(100'000, 'a')), Bearer(admin + std::string(1, '\0')),
         Bearer("ADMIN-0123456789abcdef"), Bearer(admin + "," + admin)}) {
-    EXPECT_EQ(tokens.Of(wrong), Access::kNone) << wrong.substr(0, 64);
+    EXPECT_EQ(tokens.Of(wrong).access, Access::kNone) << wrong.substr(0, 64);
   }
+}
+
+TEST_F(HttpAccess, ATokenCanBeOfOneTenant) {
+  Write(std::string("read ") + kRead + "  tenant=team-a\nread other-0123456789 tenant=default\nadmin " + kAdmin);
+  Tokens tokens(path_, "the.key");
+  ASSERT_TRUE(tokens.Load().ok());
+  EXPECT_EQ(tokens.Of(Bearer(kRead)).access, Access::kRead);
+  EXPECT_EQ(tokens.Of(Bearer(kRead)).tenant, "team-a");
+  EXPECT_EQ(tokens.Of(Bearer("other-0123456789")).tenant, "");
+  EXPECT_FALSE(tokens.Of(Bearer(kAdmin)).tenant.has_value());
+  for (const std::string rest : {"tenant=", "tenant=a b", "team-a", "tenant=a/b", "tenant=a tenant=b"}) {
+    EXPECT_EQ(LoadOf(std::string("read ") + kRead + " " + rest).code(), Code::kConfig) << rest;
+  }
+  EXPECT_EQ(LoadOf(std::string("admin ") + kAdmin + " tenant=a").code(), Code::kConfig) << "it would drain for all";
 }
 
 TEST_F(HttpAccess, WithoutAFileNobodyHasAToken) {
   Tokens none("", "the.key");
   EXPECT_FALSE(none.configured());
   EXPECT_TRUE(none.Load().ok());
-  EXPECT_EQ(none.Of(Bearer(kAdmin)), Access::kNone);
+  EXPECT_EQ(none.Of(Bearer(kAdmin)).access, Access::kNone);
 }
 
 TEST_F(HttpAccess, AWrongFileIsRefusedWithItsLine) {
@@ -96,23 +110,25 @@ TEST_F(HttpAccess, AChangedFileCountsAtOnceAndABadOneOpensNothing) {
   Tokens tokens(path_, "the.key");
   ASSERT_TRUE(tokens.Load().ok());
   Write("admin another-0123456789\n");
-  EXPECT_EQ(tokens.Of(Bearer(kAdmin)), Access::kNone);
-  EXPECT_EQ(tokens.Of(Bearer("another-0123456789")), Access::kAdmin);
+  EXPECT_EQ(tokens.Of(Bearer(kAdmin)).access, Access::kNone);
+  EXPECT_EQ(tokens.Of(Bearer("another-0123456789")).access, Access::kAdmin);
   Write("admin another-0123456789\nnonsense\n");
-  EXPECT_EQ(tokens.Of(Bearer("another-0123456789")), Access::kNone) << "half a file is none";
+  EXPECT_EQ(tokens.Of(Bearer("another-0123456789")).access, Access::kNone) << "half a file is none";
   Write(kGood, 0644);
-  EXPECT_EQ(tokens.Of(Bearer(kAdmin)), Access::kNone) << "others can read it";
+  EXPECT_EQ(tokens.Of(Bearer(kAdmin)).access, Access::kNone) << "others can read it";
   Write(kGood);
-  EXPECT_EQ(tokens.Of(Bearer(kAdmin)), Access::kAdmin);
+  EXPECT_EQ(tokens.Of(Bearer(kAdmin)).access, Access::kAdmin);
   ASSERT_EQ(unlink(path_.c_str()), 0);
-  EXPECT_EQ(tokens.Of(Bearer(kAdmin)), Access::kNone);
+  EXPECT_EQ(tokens.Of(Bearer(kAdmin)).access, Access::kNone);
 }
 
 TEST_F(HttpAccess, OnlyAnAdminCertificateOpensPages) {
   using security::Role;
-  EXPECT_EQ(AccessOf({.role = Role::kAdmin}), Access::kAdmin);
+  EXPECT_EQ(CallerOf({.role = Role::kAdmin}).access, Access::kAdmin);
+  EXPECT_FALSE(CallerOf({.role = Role::kAdmin}).tenant.has_value());
+  EXPECT_EQ(CallerOf({.role = Role::kAdmin, .tenant = "team-a"}).tenant, "team-a");
   for (const Role role : {Role::kNone, Role::kMeta, Role::kLocal, Role::kClient}) {
-    EXPECT_EQ(AccessOf({.role = role, .tenant = "admin"}), Access::kNone);
+    EXPECT_EQ(CallerOf({.role = role, .tenant = "admin"}).access, Access::kNone);
   }
 }
 

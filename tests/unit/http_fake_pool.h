@@ -37,12 +37,13 @@ class FakePool final : public PoolView {
   }
 
   // The replica of every key: its size at offset 4096 * size, on node 1.
-  Status Stat(std::span<const std::string_view> asked, proto::StatReply* out) override {
+  Status Stat(const std::string& tenant, std::span<const std::string_view> asked, proto::StatReply* out) override {
     ++key_questions;
     if (!down.ok()) return down;
+    const std::map<std::string, uint64_t>& table = KeysOf(tenant);
     for (const std::string_view key : asked) {
-      const auto it = keys.find(std::string(key));
-      const bool found = it != keys.end();
+      const auto it = table.find(std::string(key));
+      const bool found = it != table.end();
       out->add_status(static_cast<uint32_t>(found ? Code::kOk : Code::kNotFound));
       out->add_size(found ? it->second : 0);
       out->mutable_replicas()->add_replica_counts(found ? 1 : 0);
@@ -57,22 +58,23 @@ class FakePool final : public PoolView {
     return Status::Ok();
   }
 
-  Status List(const std::string& prefix, const std::string& page_token, uint32_t limit,
+  Status List(const std::string& tenant, const std::string& prefix, const std::string& page_token, uint32_t limit,
               proto::ListReply* out) override {
     ++key_questions;
     if (!down.ok()) return down;
+    const std::map<std::string, uint64_t>& table = KeysOf(tenant);
     if (lists_left >= 0 && lists_left-- == 0)
       return Status(Code::kUnavailable, "gone in the middle");
-    auto it = page_token.empty() ? keys.begin() : keys.upper_bound(page_token);
+    auto it = page_token.empty() ? table.begin() : table.upper_bound(page_token);
     uint32_t looked_at = 0;
     std::string last;
     // A page may be empty and not the last, as that of the meta service.
-    for (; it != keys.end() && looked_at < limit; ++it, ++looked_at) {
+    for (; it != table.end() && looked_at < limit; ++it, ++looked_at) {
       last = it->first;
       if (it->first.compare(0, prefix.size(), prefix) == 0)
         proto::AppendKey(it->first, out->mutable_keys());
     }
-    if (it != keys.end()) out->set_next_page_token(last);
+    if (it != table.end()) out->set_next_page_token(last);
     return Status::Ok();
   }
 
@@ -93,6 +95,7 @@ class FakePool final : public PoolView {
   bool Recovering() override { return recovering; }
 
   std::map<std::string, uint64_t> keys;  // -> size
+  std::map<std::string, std::map<std::string, uint64_t>> others;  // the same of other tenants than the default one
   Status down;                           // what everything answers when it is not OK
   uint64_t drain_left = 3;               // objects on a node that is drained
   int lists_left = -1;                   // List calls until one fails; -1: never
@@ -101,6 +104,9 @@ class FakePool final : public PoolView {
   bool ready = true;
 
  private:
+  const std::map<std::string, uint64_t>& KeysOf(const std::string& tenant) {
+    return tenant.empty() ? keys : others[tenant];
+  }
   void AddNode(uint32_t id, const std::string& name, uint64_t size, uint64_t used,
                proto::NodeState state) {
     proto::Node* node = cluster_.add_nodes();

@@ -19,10 +19,11 @@ class HttpRouterTest : public testing::Test {
   FakePool pool_;
   Router router_{pool_, {.rpc_url = "tcp://127.0.0.1:5000", .version = "1.2.3", .how_to_enter = "knock"}};
   Access access_ = Access::kAdmin;
+  std::optional<std::string> tenant_;
 
   Response Get(const std::string& target, const std::string& method = "GET") {
     return router_.Handle(
-        {.method = method, .target = target, .unix_seconds = 1700000000, .access = access_});
+        {.method = method, .target = target, .unix_seconds = 1700000000, .access = access_, .tenant = tenant_});
   }
   json::value GetJson(const std::string& target) {
     const Response response = Get(target);
@@ -43,10 +44,40 @@ class HttpRouterTest : public testing::Test {
   }
 };
 
+TEST_F(HttpRouterTest, WhoeverIsOfATenantSeesItsKeysAndNoOthers) {
+  pool_.keys["everybodys"] = 5;
+  pool_.others["team-a"]["mine"] = 6;
+  pool_.others["team-b"]["theirs"] = 7;
+  access_ = Access::kRead;
+  tenant_ = "team-a";
+  EXPECT_EQ(Whole(Get("/get_all_keys")), "mine\n");
+  EXPECT_EQ(Whole(Get("/get_all_keys?tenant=team-a")), "mine\n");
+  EXPECT_THAT(Get("/query_key?key=mine").body, HasSubstr("\"success\":true"));
+  EXPECT_THAT(Get("/query_key?key=everybodys").body, HasSubstr("NOT_FOUND"));
+  EXPECT_THAT(Get("/api/v1/tenants").body, HasSubstr("team-a"));
+  const int questions = pool_.key_questions;
+  for (const char* target : {"/get_all_keys?tenant=team-b", "/query_key?key=theirs&tenant=team-b",
+                             "/batch_query_keys?keys=theirs&tenant=team%2Db", "/get_all_keys?tenant=default",
+                             "/get_all_keys?tenant=", "/api/v1/tenants?tenant=team-b"}) {
+    const Response response = Get(target);
+    EXPECT_EQ(response.status, 403) << target;
+    EXPECT_EQ(response.body.find("theirs\""), std::string::npos);
+  }
+  EXPECT_EQ(pool_.key_questions, questions) << "refused before anything was asked";
+  tenant_ = "team-b";
+  EXPECT_EQ(Get("/api/v1/tenants").body.find("team-a"), std::string::npos);
+  tenant_ = "";
+  EXPECT_EQ(Whole(Get("/get_all_keys?tenant=default")), "everybodys\n");
+  EXPECT_EQ(Get("/get_all_keys?tenant=team-a").status, 403);
+  tenant_ = std::nullopt;
+  EXPECT_EQ(Whole(Get("/get_all_keys")), "everybodys\n");
+  EXPECT_EQ(Whole(Get("/get_all_keys?tenant=team-b")), "theirs\n");
+}
+
 TEST_F(HttpRouterTest, StrangersSeeNumbersAndReadersSeeKeys) {
   pool_.keys["secret-key"] = 5;
   const std::vector<std::string> keys = {"/get_all_keys", "/query_key?key=secret-key", "/batch_query_keys?keys=a,b",
-                                         "/%67et_all_keys"};
+                                         "/%67et_all_keys", "/api/v1/tenants"};
   const std::vector<std::string> changes = {"/api/v1/drain_jobs?node=beta", "/api/v1/drain_jobs/cancel?job_id=beta"};
   const std::vector<std::string> open = {"/metrics", "/metrics/summary", "/health", "/ready", "/get_all_segments",
                                          "/api/v1/drain_jobs/query?job_id=beta", "/no/such/page"};
@@ -56,7 +87,7 @@ TEST_F(HttpRouterTest, StrangersSeeNumbersAndReadersSeeKeys) {
       const Response response = Get(target, method);
       EXPECT_EQ(response.status, 401) << method << " " << target;
       EXPECT_TRUE(response.ask_token);
-      EXPECT_THAT(response.body, HasSubstr("names keys: knock"));
+      EXPECT_THAT(response.body, HasSubstr("names keys or tenants: knock"));
       EXPECT_EQ(response.body.find("secret-key"), std::string::npos);
     }
   }

@@ -291,6 +291,49 @@ TEST_F(MetaAccess, OnlyAnAdminSeesWhatOthersHold) {
   EXPECT_EQ(names(*security::NoIdentity()), (std::set<std::string>{"a", "b", "default"}));
 }
 
+TEST_F(MetaAccess, WhoMayNotPutIsToldOfMemoryToRead) {
+  proto::JoinRequest request = Joining("n");
+  request.add_endpoints()->set_transport("shm");
+  request.mutable_endpoints(0)->set_address("/run/mmc/n.sock#1234abcd");
+  request.add_endpoints()->set_transport("tcp");
+  request.mutable_endpoints(1)->set_address("127.0.0.1:7000");
+  proto::JoinReply joined;
+  ASSERT_TRUE(server_.Call(proto::kJoin, Of(Role::kLocal, "", "n"), request, &joined).ok());
+  ASSERT_TRUE(options_.access.Set(Role::kClient, "Directory, ClusterStatus, Lookup").ok());
+  const auto told = [&](const Identity& caller) {
+    proto::DirectoryReply directory;
+    EXPECT_TRUE(server_.Call(proto::kDirectory, caller, proto::DirectoryRequest(), &directory).ok());
+    proto::ClusterStatusReply status;
+    EXPECT_TRUE(server_.Call(proto::kClusterStatus, caller, proto::ClusterStatusRequest(), &status).ok());
+    EXPECT_EQ(directory.nodes(0).endpoints(1).address(), "127.0.0.1:7000");
+    EXPECT_EQ(status.nodes(0).endpoints(0).address(), directory.nodes(0).endpoints(0).address());
+    return directory.nodes(0).endpoints(0).address();
+  };
+  const std::string whole = "/run/mmc/n.sock#1234abcd";
+  EXPECT_EQ(told(Of(Role::kAdmin)), whole);
+  EXPECT_EQ(told(*security::NoIdentity()), whole);
+  for (const Role role : {Role::kClient, Role::kLocal, Role::kMeta}) {
+    const std::string address = told(Of(role, "", "n"));
+    EXPECT_TRUE(address.starts_with("/run/mmc/n.sock#r")) << address;
+    EXPECT_EQ(address.find("1234abcd"), std::string::npos) << "from it the other one cannot be had";
+  }
+}
+
+TEST(AccessTable, ARoleCanHaveThoseOfAnother) {
+  const auto values =
+      MetaSchema().Parse("ock.mmc.meta.access.local = @local, @client\nock.mmc.meta.access.client = Exists\n", "test",
+                         {});
+  ASSERT_TRUE(values.ok()) << values.status().ToString();
+  const AccessTable table = MetaOptionsFrom(*values).access;
+  const AccessTable defaults;
+  for (uint16_t method = 0; method < 64; ++method) {
+    EXPECT_EQ(table.Allows(Role::kLocal, method),
+              defaults.Allows(Role::kLocal, method) || defaults.Allows(Role::kClient, method)) << method;
+  }
+  const auto wrong = MetaSchema().Parse("ock.mmc.meta.access.local = @nobody\n", "test", {});
+  EXPECT_EQ(wrong.status().code(), Code::kConfig);
+}
+
 TEST(AccessTable, AConfFileGivesARoleAnotherList) {
   const auto values = MetaSchema().Parse("ock.mmc.meta.access.client = Exists, Lookup\n", "test", {});
   ASSERT_TRUE(values.ok()) << values.status().ToString();

@@ -114,14 +114,22 @@ TEST_F(TlsLoadTest, ReloadsLoseNoCall) {
   EXPECT_EQ(failures.load(), 0) << first_failure;
 }
 
-TEST_F(TlsLoadTest, RevocationCountsForNewConnections) {
+TEST_F(TlsLoadTest, RevocationEndsConnectionsAndKeepsOutNewOnes) {
   Start();
   const auto open = service_->Connect({.tls = client_tls_});
   KeyList reply;
   ASSERT_TRUE(open->Call(kEcho, Text("a"), &reply, Soon()).ok());
+  const auto other = service_->Connect(
+      {.tls = Load(test::WriteTls(dir_, "other", both_, ca_.Issue({.role = "client"})))});
+  ASSERT_TRUE(other->Call(kEcho, Text("a"), &reply, Soon()).ok());
+  const uint64_t epoch = other->connection_epoch();
   test::Replace(dir_, "server.crl.pem", ca_.Revoke({client_}) + next_.Revoke({}));
   ASSERT_TRUE(server_tls_->Reload().ok());
-  EXPECT_TRUE(open->Call(kEcho, Text("b"), &reply, Soon()).ok());
+  const int before = service_->echoes.load();
+  EXPECT_FALSE(open->Call(kEcho, Text("b"), &reply, Soon()).ok());
+  EXPECT_EQ(service_->echoes.load(), before) << "what came over the open connection was not run";
+  EXPECT_TRUE(other->Call(kEcho, Text("b"), &reply, Soon()).ok());
+  EXPECT_EQ(other->connection_epoch(), epoch) << "the others keep theirs";
   const Status refused = service_->Connect({.tls = client_tls_})->Call(kEcho, Text("c"), &reply, Soon());
   EXPECT_EQ(refused.code(), Code::kPermission);
   EXPECT_THAT(refused.message(), HasSubstr("it is revoked"));
