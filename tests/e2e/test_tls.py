@@ -248,7 +248,7 @@ def test_a_node_without_a_good_certificate_does_not_join(secure, certs, stranger
     done = run_program(LOCAL, "--config", local.conf)
     assert done.returncode != 0
     assert said in done.stderr, done.stderr
-    assert node not in admin(secure, certs, "nodes").stdout
+    assert name not in admin(secure, certs, "nodes").stdout
     works(secure, certs, "tls/after-" + name)
 
 
@@ -261,11 +261,10 @@ def test_a_node_that_is_revoked_is_heard_no_more(certs, tmp_path):
             rows = json.loads(admin(cluster, copies, "--json", "nodes").stdout)["nodes"]
             return sorted((row["name"], row["state"]) for row in rows)
 
-        names = [f"node-{number}" + cluster.tag for number in (0, 1)]
-        assert states() == [(name, "serving") for name in names]
+        assert states() == [("node-0", "serving"), ("node-1", "serving")]
         make_certs("--revoke", f"node1-{cluster.tag[1:]}", copies)
         # Its connection is open, and its heartbeats and polls come over it.
-        eventually(lambda: states() == [(names[0], "serving"), (names[1], "suspect")], "the node to be silent")
+        eventually(lambda: states() == [("node-0", "serving"), ("node-1", "suspect")], "the node to be silent")
         works(cluster, copies, "tls/on-the-other")
     finally:
         cluster.cleanup()
