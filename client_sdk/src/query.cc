@@ -3,6 +3,7 @@
 
 #include "client_sdk/src/client_impl.h"
 #include "proto/key_list.h"
+#include "proto/names.h"
 
 namespace mmc {
 namespace {
@@ -54,42 +55,10 @@ Status CallAgain(client::Session& session, const M& method, const typename M::Re
   }
 }
 
-const char* StateName(proto::NodeState state) {
-  switch (state) {
-    case proto::NODE_SERVING:
-      return "serving";
-    case proto::NODE_SUSPECT:
-      return "suspect";
-    case proto::NODE_DEAD:
-      return "dead";
-    case proto::NODE_LEAVING:
-      return "leaving";
-    case proto::NODE_RECOVERING:
-      return "recovering";
-    case proto::NODE_DRAINING:
-      return "draining";
-    default:
-      return "unknown";
-  }
-}
-
-const char* MediumName(proto::Medium medium) {
-  switch (medium) {
-    case proto::MEDIUM_DRAM:
-      return "dram";
-    case proto::MEDIUM_HBM:
-      return "hbm";
-    case proto::MEDIUM_SSD:
-      return "ssd";
-    default:
-      return "unknown";
-  }
-}
-
 NodeInfo NodeInfoOf(const proto::Node& node) {
   NodeInfo out;
   out.name = node.name();
-  out.state = StateName(node.state());
+  out.state = proto::NodeStateName(node.state());
   out.host_id = node.host_id();
   for (const proto::Endpoint& endpoint : node.endpoints()) {
     out.endpoints.push_back(endpoint.transport() + " " + endpoint.address());
@@ -124,7 +93,7 @@ ReplicaInfo ReplicaInfoOf(const client::Location& location, const client::Replic
   ReplicaInfo out;
   const client::DirectoryNode* node = directory.Find(replica.node);
   out.node = node == nullptr ? "node " + std::to_string(replica.node) : node->name;
-  out.medium = node == nullptr ? "unknown" : MediumName(node->MediumOf(replica.region.segment));
+  out.medium = node == nullptr ? "unknown" : proto::MediumName(node->MediumOf(replica.region.segment));
   out.bytes = location.size;
   out.extents = replica.extent_count;
   return out;

@@ -10,6 +10,7 @@
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "proto/key_list.h"
+#include "proto/names.h"
 
 namespace mmc::meta::http {
 namespace {
@@ -18,38 +19,6 @@ namespace json = boost::json;
 
 constexpr uint32_t kListPage = 250;  // keys a piece of /get_all_keys: at most 1.5 MiB of text
 constexpr char kRole[] = "leader";    // of a pool with one meta service
-
-const char* MediumName(int medium) {
-  switch (medium) {
-    case proto::MEDIUM_DRAM:
-      return "dram";
-    case proto::MEDIUM_HBM:
-      return "hbm";
-    case proto::MEDIUM_SSD:
-      return "ssd";
-    default:
-      return "unknown";
-  }
-}
-
-const char* StateName(int state) {
-  switch (state) {
-    case proto::NODE_SERVING:
-      return "serving";
-    case proto::NODE_SUSPECT:
-      return "suspect";
-    case proto::NODE_DEAD:
-      return "dead";
-    case proto::NODE_LEAVING:
-      return "leaving";
-    case proto::NODE_RECOVERING:
-      return "recovering";
-    case proto::NODE_DRAINING:
-      return "draining";
-    default:
-      return "unknown";
-  }
-}
 
 Response Text(std::string body) {
   Response response;
@@ -86,7 +55,7 @@ std::vector<SegmentRow> Segments(const proto::ClusterStatusReply& cluster) {
     std::array<int, 4> seen{};
     for (int i = 0; i < node.segments_size(); ++i) {
       const proto::Segment& segment = node.segments(i);
-      std::string name = PrintableKey(node.name()) + "-" + MediumName(segment.medium());
+      std::string name = PrintableKey(node.name()) + "-" + proto::MediumName(segment.medium());
       int& nth = seen[static_cast<size_t>(segment.medium()) & 3];
       if (++nth > 1) name += "-" + std::to_string(nth);
       rows.push_back(
@@ -105,7 +74,7 @@ bool IsRankName(std::string_view asked, const SegmentRow& row) {
   const auto [end, error] = std::from_chars(asked.data(), asked.data() + asked.size(), id);
   if (error != std::errc() || id != row.node->id()) return false;
   return std::string_view(end, static_cast<size_t>(asked.data() + asked.size() - end)) ==
-         std::string("-") + MediumName(row.segment->medium());
+         std::string("-") + proto::MediumName(row.segment->medium());
 }
 
 const SegmentRow* FindSegment(const std::vector<SegmentRow>& rows, const std::string& asked) {
@@ -127,8 +96,8 @@ json::object SegmentJson(const SegmentRow& row) {
   return {{"segment", row.name},
           {"node", PrintableKey(row.node->name())},
           {"node_id", row.node->id()},
-          {"medium", MediumName(row.segment->medium())},
-          {"status", StateName(row.node->state())},
+          {"medium", proto::MediumName(row.segment->medium())},
+          {"status", proto::NodeStateName(row.node->state())},
           {"epoch", row.segment->epoch()},
           {"capacity_bytes", row.segment->size()},
           {"used_bytes", row.used},
@@ -243,7 +212,7 @@ bool ReplicasJson(const proto::StatReply& stat, const std::vector<SegmentRow>& r
     for (const SegmentRow& row : rows) {
       if (row.node->id() != node_id || row.segment->id() != segment_id) continue;
       replica["segment"] = row.name;
-      replica["medium"] = MediumName(row.segment->medium());
+      replica["medium"] = proto::MediumName(row.segment->medium());
       if (row.node->endpoints_size() == 0) continue;
       replica["protocol_"] = PrintableKey(row.node->endpoints(0).transport());
       // Without the secret of a same-host address.

@@ -3,37 +3,13 @@
 #include <memory>
 #include <utility>
 
+#include "proto/names.h"
+
 namespace mmc::meta {
 
-const char* MediumName(Medium medium) {
-  switch (medium) {
-    case Medium::kDram:
-      return "dram";
-    case Medium::kHbm:
-      return "hbm";
-    case Medium::kSsd:
-      return "ssd";
-  }
-  return "unknown";
-}
-
-const char* NodeHealthName(NodeHealth health) {
-  switch (health) {
-    case NodeHealth::kServing:
-      return "serving";
-    case NodeHealth::kSuspect:
-      return "suspect";
-    case NodeHealth::kDead:
-      return "dead";
-    case NodeHealth::kLeaving:
-      return "leaving";
-    case NodeHealth::kRecovering:
-      return "recovering";
-    case NodeHealth::kDraining:
-      return "draining";
-  }
-  return "unknown";
-}
+// The numbers are those of the protocol, and so are the words.
+const char* MediumName(Medium medium) { return proto::MediumName(static_cast<int>(medium)); }
+const char* NodeHealthName(NodeHealth health) { return proto::NodeStateName(static_cast<int>(health)); }
 
 const char* ConflictName(ConflictKind kind) {
   switch (kind) {
