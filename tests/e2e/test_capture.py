@@ -7,20 +7,15 @@ import os
 import secrets
 import socket
 import struct
-import subprocess
-import threading
-from pathlib import Path
 
 import pytest
 
+from capture import Capture
+from certs import authority
 from cluster import Cluster, run_program
 
-MAKE_CERTS = Path(__file__).resolve().parents[2] / "scripts" / "make_certs"
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
-ETH_P_ALL = 3
 NODE = "node-captured"
-SO_RCVBUFFORCE = 33
-SOL_PACKET, PACKET_STATISTICS = 263, 6
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -48,54 +43,19 @@ def network_fixture():
                 libc_call("setns", before.fileno(), CLONE_NEWNET)
 
 
-class Recording:
-    """Every packet of the loopback, from now until stop()."""
-
-    def __init__(self):
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
-        self.socket.bind(("lo", 0))
-        self.socket.settimeout(60)
-        self.last = b"last " + secrets.token_bytes(16)
-        self.packets = bytearray()
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-
-    def _read(self):
-        while True:
-            packet = self.socket.recv(1 << 17)
-            self.packets += packet + b"\0"
-            if self.last in packet:
-                return
-
-    def stop(self):
-        """All that was sent before."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(self.last, ("127.0.0.1", 9))
-        self.thread.join()
-        _, dropped = struct.unpack("II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
-        self.socket.close()
-        assert dropped == 0, f"{dropped} packets were not recorded"
-        return bytes(self.packets)
+@pytest.fixture(name="node", scope="module")
+def node_fixture():
+    """The name of a certificate that says the node's."""
+    return authority().issue("local", node=NODE)
 
 
-@pytest.fixture(name="certificates", scope="module")
-def certificates_fixture(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    subprocess.run([str(MAKE_CERTS), "--node", NODE, str(folder)], check=True, capture_output=True)
-    return folder
+def of_values(role, node):
+    name = node if role == "local" else role
+    return {} if role == "meta" else authority().settings(name, "ock.mmc.local_service.hcom.tls.")
 
 
-def tls_settings(certificates, prefix, role):
-    return {f"{prefix}.enable": "true",
-            f"{prefix}.ca.path": certificates / "ca.cert.pem",
-            f"{prefix}.ca.crl.path": certificates / "ca.crl.pem",
-            f"{prefix}.cert.path": certificates / f"{role}.cert.pem",
-            f"{prefix}.key.path": certificates / f"{role}.key.pem"}
-
-
-def of_values(certificates, role):
-    return {} if role == "meta" else tls_settings(certificates, "ock.mmc.local_service.hcom.tls", role)
+def of_calls(role, node):
+    return authority().settings(node if role == "local" else role)
 
 
 def put_and_get(folder, settings_of):
@@ -110,10 +70,10 @@ def put_and_get(folder, settings_of):
         conf = folder / "client.conf"
         conf.write_text("".join(f"{name} = {value}\n" for name, value in settings_of("client").items()))
         arguments = ("--config", conf, "--meta", cluster.meta.url)
-        recording = Recording()
-        put = run_program("mmc", *arguments, "put", key, "-", input=value, text=False)
-        got = run_program("mmc", *arguments, "get", key, text=False)
-        packets = recording.stop()
+        with Capture() as wire:
+            put = run_program("mmc", *arguments, "put", key, "-", input=value, text=False)
+            got = run_program("mmc", *arguments, "get", key, text=False)
+        packets = wire.bytes()
         assert put.returncode == 0, put.stderr.decode() + cluster.meta.stderr()[-2000:]
         assert got.returncode == 0, got.stderr.decode()
         assert got.stdout == value
@@ -133,13 +93,12 @@ def test_without_tls_the_recording_shows_key_and_value(network, tmp_path):
     assert seen(*put_and_get(tmp_path, lambda role: {})) == (True, True)
 
 
-def test_with_tls_of_values_it_shows_no_value(network, certificates, tmp_path):
+def test_with_tls_of_values_it_shows_no_value(network, node, tmp_path):
     del network
-    assert seen(*put_and_get(tmp_path, lambda role: of_values(certificates, role))) == (True, False)
+    assert seen(*put_and_get(tmp_path, lambda role: of_values(role, node))) == (True, False)
 
 
-def test_with_tls_of_calls_too_it_shows_neither(network, certificates, tmp_path):
+def test_with_tls_of_calls_too_it_shows_neither(network, node, tmp_path):
     del network
-    found = put_and_get(tmp_path, lambda role: {**tls_settings(certificates, "ock.mmc.tls", role),
-                                                **of_values(certificates, role)})
+    found = put_and_get(tmp_path, lambda role: {**of_calls(role, node), **of_values(role, node)})
     assert seen(*found) == (False, False)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from cluster import LOCAL, Cluster, Local, run_program
-from secure import flags, make_certs, settings
+from certs import flags, make_certs, settings
 
 
 @pytest.fixture(scope="module")

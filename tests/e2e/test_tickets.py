@@ -4,7 +4,7 @@ import json
 import pytest
 
 from cluster import Cluster, run_program
-from secure import make_certs, settings
+from certs import make_certs, settings
 
 DATA = "ock.mmc.local_service.hcom.tls."
 
