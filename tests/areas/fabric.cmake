@@ -13,7 +13,7 @@ target_compile_definitions(mmc_contract_fixture PRIVATE MMC_REGION_SERVER="$<TAR
 add_dependencies(mmc_contract_fixture region_server)
 foreach(suite transport_contract_test transport_faults_test tcp_frames_test tcp_floods_test tcp_ticket_test
     tcp_tls_test shm_access_test)
-  mmc_test(${suite} SOURCES contract/${suite}.cc DEPS mmc_contract_fixture LABELS contract TIMEOUT 300)
+  mmc_test(${suite} SOURCES contract/${suite}.cc DEPS mmc_contract_fixture LABELS contract TIMEOUT 600)
 endforeach()
 target_link_libraries(tcp_tls_test PRIVATE OpenSSL::SSL)
 target_link_libraries(tcp_ticket_test PRIVATE OpenSSL::SSL)

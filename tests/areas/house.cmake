@@ -21,5 +21,5 @@ mmc_test(stress_test SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/stress/stress_test.cc
 set_tests_properties(stress_test PROPERTIES RUN_SERIAL ON ENVIRONMENT MMC_STRESS_SECONDS=40)
 # The same for four seconds among the unit tests, which also run under the sanitizers.
 add_test(NAME stress_short_test COMMAND stress_test)
-set_tests_properties(stress_short_test PROPERTIES LABELS unit TIMEOUT 240 ENVIRONMENT MMC_STRESS_SECONDS=4)
+set_tests_properties(stress_short_test PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT MMC_STRESS_SECONDS=4)
 add_dependencies(mmc_unit_tests stress_test)

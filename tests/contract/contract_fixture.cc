@@ -6,9 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "tests/contract/certificates.h"
@@ -37,9 +39,11 @@ TimePoint Soon() { return InMs(60'000); }
 std::vector<std::byte> Pattern(uint64_t size, uint64_t seed) {
   std::vector<std::byte> bytes(size);
   uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
-  for (std::byte& byte : bytes) {
+  // Word by word: byte by byte takes most of a test's time under ThreadSanitizer.
+  for (uint64_t at = 0; at < size; at += sizeof(state)) {
     state = state * 6364136223846793005u + 1442695040888963407u;
-    byte = static_cast<std::byte>(state >> 56);
+    const uint64_t word = state ^ (state >> 29);  // the low bits alone repeat soon
+    std::memcpy(bytes.data() + at, &word, std::min<uint64_t>(sizeof(word), size - at));
   }
   return bytes;
 }

@@ -50,12 +50,12 @@ class ShmAccess : public testing::Test {
     const pid_t child = fork();
     if (child == 0) {
       if (setgroups(0, nullptr) != 0 || setgid(group) != 0 || setuid(user) != 0) _exit(255);
-      auto socket = shm::ConnectTo(path(), InMs(10'000));
+      auto socket = shm::ConnectTo(path(), Soon());
       if (!socket.ok()) _exit(static_cast<int>(socket.code()));
       // Not a whole link: it would start threads in a forked process.
       shm::Packet hello;
       static_cast<void>(shm::SendPacket(socket->get(), hello, -1));
-      auto answer = shm::ReceivePacketUntil(socket->get(), InMs(10'000));
+      auto answer = shm::ReceivePacketUntil(socket->get(), Soon());
       if (!answer.ok()) _exit(254);
       _exit(answer->packet.kind == shm::PacketKind::kRefused ? static_cast<int>(answer->packet.code) : 0);
     }
@@ -112,12 +112,12 @@ TEST_F(ShmAccess, AMemberOfAGroupThatMayReadGetsMemoryThatItCannotWrite) {
   const pid_t child = fork();
   if (child == 0) {
     if (setgroups(0, nullptr) != 0 || setgid(group->gr_gid) != 0 || setuid(kNobody) != 0) _exit(255);
-    auto socket = shm::ConnectTo(path(), InMs(10'000));
+    auto socket = shm::ConnectTo(path(), Soon());
     shm::Packet hello;
     hello.access = static_cast<uint32_t>(Access::kReadWrite);
     if (!socket.ok() || !shm::SendPacket(socket->get(), hello, -1).ok()) _exit(254);
     for (const auto kind : {shm::PacketKind::kWelcome, shm::PacketKind::kSegment}) {
-      auto answer = shm::ReceivePacketUntil(socket->get(), InMs(10'000));
+      auto answer = shm::ReceivePacketUntil(socket->get(), Soon());
       if (!answer.ok() || answer->packet.kind != kind) _exit(253);
       if (kind == shm::PacketKind::kSegment && answer->packet.access != 0) _exit(252);
       if (const int way = TryToWrite(answer->fd.get()); way != 0) _exit(way);
@@ -285,11 +285,11 @@ TEST_F(ShmAccess, AFenceEndsWhenTheKernelHasClosedTheSocketOfAHungClient) {
   const pid_t child = fork();
   if (child == 0) {
     // A client that connects and then never reads its socket again.
-    auto socket = shm::ConnectTo(target, InMs(10'000));
+    auto socket = shm::ConnectTo(target, Soon());
     shm::Packet hello;
     hello.session = 5;
     if (!socket.ok() || !shm::SendPacket(socket->get(), hello, -1).ok() ||
-        !shm::ReceivePacketUntil(socket->get(), InMs(10'000)).ok() || write(output.get(), "x", 1) != 1) {
+        !shm::ReceivePacketUntil(socket->get(), Soon()).ok() || write(output.get(), "x", 1) != 1) {
       _exit(1);
     }
     for (;;) pause();

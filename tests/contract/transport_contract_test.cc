@@ -248,7 +248,9 @@ TEST_P(TransportContract, WriteThenNotifyIsNeverTorn) {
     auto* const words = reinterpret_cast<const uint64_t*>(seen_->data());
     for (uint64_t i = 1; i <= kIterations; ++i) {
       while (flag->load(std::memory_order_acquire) != i) std::this_thread::yield();
-      for (uint64_t w = 0; w < size_of(i) / 8; ++w) torn += words[w] != i;
+      uint64_t wrong = 0;
+      for (uint64_t w = 0; w < size_of(i) / 8; ++w) wrong += words[w] != i;
+      torn += wrong;
       acknowledged = i;
     }
   });

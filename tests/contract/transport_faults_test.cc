@@ -94,7 +94,10 @@ TEST_P(TransportFaults, ATerminalStateMeansQuiescent) {
       const Op op = DataOp(local.data(), 0, kDataBytes);
       const TimePoint deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
       const Status status = link->Execute(direction, {&op, 1}, deadline);
-      ASSERT_TRUE(status.ok() || status.code() == Code::kDeadline) << status.ToString();
+      // On a busy machine the listener may take too long to say that it is through: then it is known after the fence.
+      const bool unconfirmed = direction == Direction::kWrite && status.code() == Code::kUnconfirmed;
+      ASSERT_TRUE(status.ok() || status.code() == Code::kDeadline || unconfirmed) << status.ToString();
+      if (unconfirmed) FenceAndWait(session);
       std::byte* const target = direction == Direction::kWrite ? seen_->data() : local.data();
       if (status.ok() && direction == Direction::kWrite) {
         EXPECT_EQ(std::memcmp(target, source.data(), kDataBytes), 0);
@@ -212,7 +215,8 @@ TEST_P(TransportFaults, AWriteToAPeerThatStandsStillIsUnconfirmed) {
   } else {
     ASSERT_TRUE(loopback::SetFaultPlan(address, {.drop = true}));
   }
-  EXPECT_EQ((*link)->Execute(Direction::kWrite, {&op, 1}, InMs(50)).code(), Code::kUnconfirmed);
+  // Time enough to send something: what was not sent is known not to be written.
+  EXPECT_EQ((*link)->Execute(Direction::kWrite, {&op, 1}, InMs(500)).code(), Code::kUnconfirmed);
   EXPECT_EQ((*link)->Execute(Direction::kRead, {&op, 1}, InMs(50)).code(), Code::kDeadline);
 }
 

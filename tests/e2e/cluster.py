@@ -21,20 +21,26 @@ LOCAL = "mmc_local_service"
 # Times of the meta service that let a test see a node die without waiting for half a minute.
 SHORT_TIMES = {
     "ock.mmc.meta.heartbeat_milliseconds": "100",
-    "ock.mmc.meta.node_suspect_milliseconds": "600",
-    "ock.mmc.meta.node_grace_milliseconds": "2500",
-    "ock.mmc.meta.session_expiry_milliseconds": "2000",
+    "ock.mmc.meta.node_suspect_milliseconds": "1000",
+    "ock.mmc.meta.node_grace_milliseconds": "3000",
+    "ock.mmc.meta.session_expiry_milliseconds": "3000",
 }
 
 
+_held = []
+
+
 def free_port(host="127.0.0.1"):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((host, 0))
-        return sock.getsockname()[1]
+    """A port that nobody else is given while this process lives, also while the service that uses it is down: a socket
+    stays bound to it and does not listen. Whoever listens there sets SO_REUSEADDR, as services do."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    _held.append(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, 0))
+    return sock.getsockname()[1]
 
 
-def eventually(probe, what, seconds=20.0):
+def eventually(probe, what, seconds=60.0):
     """Calls probe() until it answers something true; fails naming `what` and the last answer."""
     deadline = time.monotonic() + seconds
     while True:
@@ -235,7 +241,7 @@ class Cluster:
     def states(self):
         return {node["name"]: node["state"] for node in self.cli_json("nodes")["nodes"]}
 
-    def wait_state(self, name, state, seconds=20.0):
+    def wait_state(self, name, state, seconds=60.0):
         """`state` None: the node is not in the list any more."""
         eventually(lambda: self.states().get(name) == state, f"{name} {state}", seconds)
 

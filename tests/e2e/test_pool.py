@@ -41,7 +41,7 @@ def test_a_pool_full_of_leases_says_so_before_the_deadline_and_loses_nothing(clu
     for number in kept:
         cluster.put(f"k{number}", block(number))
         assert cluster.get(f"k{number}") == block(number)  # takes a lease of five minutes
-    done = cluster.cli("put", "one-more", "-", "--timeout", "2s", input=block(99) * 8, text=False, timeout=30)
+    done = cluster.cli("put", "one-more", "-", "--timeout", "4s", input=block(99) * 8, text=False, timeout=30)
     assert done.returncode == 1
     message = done.stderr.decode()
     assert "NO_SPACE" in message and "leased" in message
@@ -59,7 +59,7 @@ def test_a_value_larger_than_the_pool_is_refused_at_once(cluster):
 
 def test_without_nodes_a_put_says_so(cluster):
     cluster.start_meta()
-    done = cluster.cli("put", "k", "-", "--timeout", "1s", input=b"x", text=False, timeout=20)
+    done = cluster.cli("put", "k", "-", "--timeout", "3s", input=b"x", text=False, timeout=20)
     assert done.returncode in (1, 4)
     assert b"NO_NODE" in done.stderr
 

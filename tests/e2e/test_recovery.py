@@ -36,6 +36,13 @@ def wait_recovered(cluster, objects=KEYS):
     eventually(lambda: cluster.cli_json("status")["objects"] == objects, f"{objects} objects", 60)
 
 
+def wait_all_back(cluster):
+    """Every node has reported what it holds: an object is there with the first of its replicas."""
+    names = {local.folder.name for local in cluster.locals}
+    eventually(lambda: {name for name, state in cluster.states().items() if state == "serving"} == names,
+               "all nodes to serve again", 60)
+
+
 def put_works_again(cluster):
     """Space is handed out again, and what is put is read back."""
     cluster.put("later", b"later" * 1000, "--timeout", "30s")
@@ -56,6 +63,7 @@ def test_a_killed_meta_service_has_every_object_back(cluster):
         cluster.meta.kill()
         cluster.meta.start()
         wait_recovered(cluster)
+        wait_all_back(cluster)
         assert facts(cluster) == before
         assert cluster.cli_json("status")["used_bytes"] == used
         check_all(cluster)
@@ -116,7 +124,8 @@ def test_a_drain_goes_on_after_a_restart_of_the_meta_service(cluster, tmp_path):
     cluster.meta.kill()
     cluster.meta.start()
     wait_recovered(cluster)
-    assert cluster.states() == {"node-0": "drained", "node-1": "serving"}
+    # The drained one holds nothing, so the objects are back without it.
+    eventually(lambda: cluster.states() == {"node-0": "drained", "node-1": "serving"}, "the drain to be known", 60)
     put_works_again(cluster)
     assert cluster.states()["node-0"] == "drained"
     check_all(cluster)
@@ -138,6 +147,7 @@ def test_both_killed(cluster, first):
         for local in cluster.locals:
             local.start()
     wait_recovered(cluster)
+    wait_all_back(cluster)
     assert facts(cluster) == before
     check_all(cluster)
     put_works_again(cluster)

@@ -18,7 +18,7 @@ from worker import value_of, version_of
 
 HERE = Path(__file__).resolve().parent
 ANSWER_SECONDS = 60
-QUIET_SECONDS = 30
+QUIET_SECONDS = 60
 
 TIMES = {
     "ock.mmc.meta.heartbeat_milliseconds": "100",
@@ -157,7 +157,7 @@ class FaultPool(Cluster):
         worker.close()
         self.workers.remove(worker)
 
-    def put(self, key, version, size, *, replicas=1, nodes=(), timeout=10):
+    def put(self, key, version, size, *, replicas=1, nodes=(), timeout=30):
         """By the judge, who is not behind the proxy of the clients."""
         tagged = [name + self.tag for name in nodes]
         status, = self.judge.put([(key, value_of(key, version, size))], replicas=replicas, preferred_nodes=tagged,
@@ -171,7 +171,7 @@ class FaultPool(Cluster):
         self.background.append(process)
         return process
 
-    def get(self, key, timeout=10):
+    def get(self, key, timeout=30):
         """The version found; None when there is none. Anything else than these fails."""
         (status, value), = self.judge.get_results([key], timeout=timeout)
         if status == pymmc.Code.NOT_FOUND:

@@ -67,7 +67,7 @@ class Scenario:
     def get_base(self, undertaker, keys):
         """A get rides through, except that the only replica may be away for a while: that is said, and passes."""
         for key in keys:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while True:
                 answer = self.ask(undertaker, do="get", key=key)
                 if answer is None or answer["found"] == VERSION:

@@ -76,7 +76,7 @@ class HostPool:
                      if node["name"].startswith(host + ".")), None)
 
     def wait_state(self, host, state):
-        eventually(lambda: self.state(host) == state, f"{host} {state}", 30)
+        eventually(lambda: self.state(host) == state, f"{host} {state}")
 
     def cleanup(self):
         for worker in self.workers:
@@ -128,7 +128,7 @@ def test_a_node_is_unplugged_until_it_is_dead_and_comes_back(hosts):
     hosts.wait_state("node-0", "serving")
     check_all(client)
     # Objects get back the replicas they have lost.
-    eventually(lambda: hosts.status()["under_replicated"] == 0, "all replicas again", 30)
+    eventually(lambda: hosts.status()["under_replicated"] == 0, "all replicas again")
     with hosts.lab.unplugged("node-1"):
         check_all(client)
 
@@ -158,7 +158,7 @@ def test_a_node_that_the_meta_service_does_not_hear(hosts, both_ways):
     put_all(client)
     with hosts.lab.dropped("node-0", "meta", both_ways):
         answers = {}
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while hosts.state("node-0") != "dead":
             assert time.monotonic() < deadline, "node-0 is not dead"
             key = f"during-{len(answers)}"
@@ -171,7 +171,7 @@ def test_a_node_that_the_meta_service_does_not_hear(hosts, both_ways):
         # One replica: with node-0 it was lost, or it is right.
         answer = client.ask(do="get", key=key)
         assert answer["found"] == 7 or answer["code"] == "NOT_FOUND", answer
-    eventually(lambda: hosts.status()["under_replicated"] == 0, "all replicas again", 30)
+    eventually(lambda: hosts.status()["under_replicated"] == 0, "all replicas again")
 
 
 def test_a_client_that_does_not_reach_a_node(hosts):

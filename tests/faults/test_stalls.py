@@ -34,11 +34,11 @@ class Gate:
             return FORWARD
         self.action()
         self.reached.set()
-        self.opened.wait(60)
+        self.opened.wait(300)
         return self.then
 
     def wait(self):
-        assert self.reached.wait(20), f"{self.link} {self.label} did not come"
+        assert self.reached.wait(60), f"{self.link} {self.label} did not come"
 
     def let_through(self):
         self.opened.set()

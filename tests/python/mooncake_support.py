@@ -141,7 +141,7 @@ def store(address):
 @pytest.fixture
 def own():
     """(master, store) that nobody else uses."""
-    made = Master("--default_kv_lease_ttl=1000")
+    made = Master("--default_kv_lease_ttl=5000")
     try:
         joined = set_up(made.address)
         yield made, joined

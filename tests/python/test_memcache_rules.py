@@ -56,7 +56,7 @@ def test_r4_puts_answer_0_and_a_full_pool_its_code(meta, key):
     with opened(local_config(meta.url, dram="4MB")) as made:
         assert made.put(key, bytes(1 << 20)) == 0
         assert made.put(key + "big", bytes(16 << 20)) == -3016
-    with opened(local_config(meta.url, dram="0", client_timeout_seconds=1)) as made:
+    with opened(local_config(meta.url, dram="0", client_timeout_seconds=2)) as made:
         assert made.put(key, b"no node") in (-3016, -3013)
 
 

@@ -137,7 +137,7 @@ def test_lmcache_0_3(address, key):
     async def run():
         for name, value in chunks.items():
             assert not connector.is_exist(name)
-            await asyncio.wait_for(asyncio.to_thread(connector.put_parts, name, header, value), 10)
+            await asyncio.wait_for(asyncio.to_thread(connector.put_parts, name, header, value), 60)
         got = await asyncio.gather(*(asyncio.to_thread(connector.get_buffer, name) for name in chunks))
         for handle, value in zip(got, chunks.values()):
             view = memoryview(handle)
@@ -237,9 +237,9 @@ def test_jiusi_encoder_cache(address, key):
 
     async def save():
         metadata = await asyncio.wait_for(asyncio.to_thread(
-            producer.put_batch, [f"{one}_metadata" for one in hashes], notes, config), 5)
+            producer.put_batch, [f"{one}_metadata" for one in hashes], notes, config), 60)
         values = await asyncio.wait_for(asyncio.to_thread(
-            producer.batch_put_from, hashes, [pool.at(n << 19) for n in range(4)], [1 << 19] * 4, config), 5)
+            producer.batch_put_from, hashes, [pool.at(n << 19) for n in range(4)], [1 << 19] * 4, config), 60)
         return metadata, values
 
     assert asyncio.run(save()) == (0, [0] * 4)

@@ -77,7 +77,7 @@ def test_r3_gets_return_bytes(store, key):
 
 
 def test_r4_minus_200_exactly_when_full(monkeypatch, own):
-    monkeypatch.setenv("MMC_PUT_WAIT_SECONDS", "0.2")
+    monkeypatch.setenv("MMC_PUT_WAIT_SECONDS", "2")
     made, _ = own
     joined = set_up(made.address, 8 << 20)
     assert joined.put("too large for any segment", bytes(64 << 20)) == -200
@@ -92,7 +92,7 @@ def test_r4_eviction_makes_room(own):
 
 
 def test_r4_full_of_leased_values(monkeypatch):
-    monkeypatch.setenv("MMC_PUT_WAIT_SECONDS", "0.3")
+    monkeypatch.setenv("MMC_PUT_WAIT_SECONDS", "2")
     made = Master("--default_kv_lease_ttl=1h")
     try:
         joined = set_up(made.address, 8 << 20)

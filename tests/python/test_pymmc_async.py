@@ -85,7 +85,8 @@ def test_a_full_queue_is_an_error():
             calls = [asyncio.ensure_future(client.put([(f"w/{i}", b"x" * (7 << 20))], timeout=1)) for i in range(4)]
             done = await asyncio.gather(*calls, return_exceptions=True)
             assert any(isinstance(d, pymmc.QueueFullError) for d in done)
-            assert all(isinstance(d, pymmc.QueueFullError) or d[0] == Code.NO_SPACE for d in done)
+            # One that has waited in the queue may have too little time left to be told why.
+            assert all(isinstance(d, pymmc.QueueFullError) or d[0] in (Code.NO_SPACE, Code.DEADLINE) for d in done)
 
     with pymmc.Cluster.local("8MB") as cluster:
         with cluster.client(async_threads=1, async_queue=1) as pinned_full:

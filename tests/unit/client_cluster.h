@@ -1,4 +1,4 @@
-// A whole pool inside the test's process: a meta service on a free port, local services with small
+// A whole pool inside the test's process: a meta service on a port of its own, local services with small
 // memories, and channels through which a test can lose, delay or refuse single calls.
 //
 // Thread safety: Cluster from one thread; a FaultyChannel's hook may be called from several.
@@ -19,6 +19,7 @@
 #include "local_service/local_service.h"
 #include "meta_service/meta_service.h"
 #include "proto/methods.h"
+#include "tests/unit/held_port.h"
 #include "tests/unit/temp_dir.h"
 
 namespace mmc::test {
@@ -125,7 +126,7 @@ struct ClusterOptions {
 class Cluster {
  public:
   explicit Cluster(ClusterOptions options = {}) : options_(std::move(options)) {
-    StartMeta("tcp://127.0.0.1:0");
+    StartMeta();
     for (int i = 0; i < options_.nodes; ++i) StartNode(i);
   }
   ~Cluster() {
@@ -135,7 +136,7 @@ class Cluster {
     StopMeta();
   }
 
-  std::string url() const { return url_; }
+  std::string url() const { return port_.url(); }
   meta::MetaService& meta() { return *meta_; }
   local::LocalService& node(size_t i) { return *nodes_[i]; }
   // Between node i and the meta service.
@@ -143,7 +144,7 @@ class Cluster {
 
   ClientOptions Options() const {
     ClientOptions out;
-    out.meta_url = url_;
+    out.meta_url = url();
     out.timeout = std::chrono::seconds(30);
     return out;
   }
@@ -157,13 +158,13 @@ class Cluster {
   std::unique_ptr<Client> ConnectFaulty(const ClientOptions& options,
                                         std::shared_ptr<FaultyChannel>* faults) {
     *faults = std::make_shared<FaultyChannel>(RawChannel());
-    auto client = client::ConnectOver(options, {{url_, *faults}});
+    auto client = client::ConnectOver(options, {{url(), *faults}});
     EXPECT_TRUE(client.ok()) << client.status().ToString();
     return client.ok() ? std::move(client).value() : nullptr;
   }
   std::shared_ptr<rpc::Channel> RawChannel() const {
     rpc::ChannelOptions channel;
-    channel.url = url_;
+    channel.url = url();
     auto made = rpc::MakeTcpChannel(channel);
     EXPECT_TRUE(made.ok()) << made.status().ToString();
     return std::move(made).value();
@@ -171,7 +172,7 @@ class Cluster {
 
   // Leaves the pool in order.
   void StopNode(size_t i) {
-    if (nodes_[i] != nullptr) nodes_[i]->Stop(In(std::chrono::seconds(2)));
+    if (nodes_[i] != nullptr) nodes_[i]->Stop(In(std::chrono::seconds(30)));
   }
   // Gone without a word: the meta service goes on believing in it until its grace period is over.
   void KillNode(size_t i) {
@@ -186,13 +187,13 @@ class Cluster {
     StopMeta();
     meta_.reset();
     options_.meta.recovery = options_.restart_recovery;
-    StartMeta(url_);
+    StartMeta();
   }
 
  private:
-  void StartMeta(const std::string& url) {
+  void StartMeta() {
     meta::MetaOptions options = options_.meta;
-    options.url = url;
+    options.url = url();
     options.metrics_url.clear();
     if (options_.restart_recovery.count() > 0) options.state_path = directory_.path();
     auto meta = meta::MetaService::Create(options);
@@ -200,11 +201,10 @@ class Cluster {
     meta_ = std::move(meta).value();
     const Status started = meta_->Start();
     ASSERT_TRUE(started.ok()) << started.ToString();
-    url_ = "tcp://127.0.0.1:" + std::to_string(meta_->port());
   }
   void StartNode(int number) {
     local::LocalOptions options;
-    options.meta_url = url_;
+    options.meta_url = url();
     options.name = "node" + std::to_string(number);
     options.dram_bytes = options_.dram_bytes;
     options.prefault = false;
@@ -224,7 +224,7 @@ class Cluster {
 
   ClusterOptions options_;
   TempDir directory_;
-  std::string url_;
+  const HeldPort port_;  // of the meta service
   std::unique_ptr<meta::MetaService> meta_;
   std::vector<std::shared_ptr<FaultyChannel>> node_channels_;
   std::vector<std::unique_ptr<local::LocalService>> nodes_;

@@ -311,7 +311,7 @@ TEST(Replicas, APutWhoseOnlyNodeIsDeadSaysSo) {
     return Status::Ok();
   });
   PutOptions soon;
-  soon.timeout = std::chrono::milliseconds(1500);
+  soon.timeout = std::chrono::seconds(3);
   const Status status = PutOne(*client, "k", "value", soon);
   EXPECT_THAT(status.code(),
               testing::AnyOf(Code::kPeerUnreachable, Code::kNoNode, Code::kUnconfirmed))

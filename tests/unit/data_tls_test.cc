@@ -32,7 +32,7 @@ ClusterOptions SecuredNodes(int nodes, const std::function<void(local::LocalOpti
 
 ClientOptions As(const Cluster& cluster, const std::string& name) {
   ClientOptions options = cluster.Options();
-  options.timeout = std::chrono::seconds(10);
+  options.timeout = std::chrono::seconds(30);
   options.data_tls = Certificates::Shared().OptionsOf(name);
   return options;
 }
@@ -76,7 +76,6 @@ TEST(DataTls, ARoleThatMayReadReads) {
   const std::string value = Pattern(100'000, 2);
   ASSERT_TRUE(PutOne(*admin, "k", value).ok());
   ClientOptions reading = As(cluster, "client");
-  reading.timeout = std::chrono::seconds(2);
   const auto client = cluster.Connect(reading);
   const auto got = GetOne(*client, "k");
   ASSERT_TRUE(got.ok()) << got.status().ToString();

@@ -23,6 +23,7 @@
 #include "proto/key_list.h"
 #include "proto/methods.h"
 #include "tests/unit/flaky_channel.h"
+#include "tests/unit/held_port.h"
 #include "tests/unit/temp_dir.h"
 
 namespace mmc::local {
@@ -49,13 +50,16 @@ std::string Value(size_t bytes, uint64_t seed) {
 
 class LocalServiceTest : public testing::Test {
  protected:
-  void SetUp() override { StartMeta(0); }
+  void SetUp() override { StartMeta(); }
 
-  void StartMeta(uint16_t port) {
+  void StartMeta() {
     meta::MetaOptions options;
-    options.url = "tcp://127.0.0.1:" + std::to_string(port);
+    options.url = port_.url();
     options.io_threads = 1;
     options.heartbeat = std::chrono::milliseconds(20);
+    // Nobody is given up because the machine is busy.
+    options.session_expiry = options.node_suspect = std::chrono::minutes(5);
+    options.node_grace = std::chrono::minutes(10);
     Result<std::unique_ptr<meta::MetaService>> meta = meta::MetaService::Create(options);
     ASSERT_TRUE(meta.ok()) << meta.status().ToString();
     meta_ = *std::move(meta);
@@ -66,16 +70,15 @@ class LocalServiceTest : public testing::Test {
   }
   // As after kill -9: the new one knows nothing, and listens where the old one did.
   void RestartMeta() {
-    const uint16_t port = meta_->port();
     rpc_->Close();
     rpc_.reset();
     meta_->Stop(Clock::Real().Now());
     meta_.reset();
-    StartMeta(port);
+    StartMeta();
   }
   std::shared_ptr<rpc::Channel> TcpChannel() const {
     rpc::ChannelOptions options;
-    options.url = "tcp://127.0.0.1:" + std::to_string(meta_->port());
+    options.url = port_.url();
     return *rpc::MakeTcpChannel(options);
   }
   LocalOptions Options(const std::string& name = "node-a") const {
@@ -203,6 +206,7 @@ class LocalServiceTest : public testing::Test {
   }
 
   test::TempDir dir_;
+  const test::HeldPort port_;  // of the meta service
   std::unique_ptr<meta::MetaService> meta_;
   std::shared_ptr<rpc::Channel> rpc_;
   uint64_t session_ = 0;
@@ -551,7 +555,7 @@ TEST_F(LocalServiceTest, APreferredTransportThatIsMissingIsAnErrorOnlyWhenStrict
 
 TEST_F(LocalServiceTest, WithoutAMetaServiceItSaysSoAndCleansUp) {
   rpc::ChannelOptions nowhere;
-  nowhere.url = "tcp://127.0.0.1:" + std::to_string(meta_->port());
+  nowhere.url = port_.url();
   rpc_.reset();
   meta_.reset();
   LocalOptions options = Options();

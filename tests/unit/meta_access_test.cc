@@ -57,7 +57,7 @@ class Handlers final : public rpc::Server {
   Status CallRaw(const Handler& handler, const Identity& caller, const google::protobuf::MessageLite& request,
                  google::protobuf::MessageLite* reply) {
     rpc::CallContext context;
-    context.deadline = Clock::Real().Now() + std::chrono::milliseconds(50);
+    context.deadline = Clock::Real().Now() + std::chrono::seconds(30);
     context.identity = std::make_shared<const Identity>(caller);
     if (handler.sync) return handler.sync(context, request, reply);
     std::optional<Status> answer;

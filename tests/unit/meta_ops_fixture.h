@@ -47,7 +47,7 @@ class FakeNode {
     segment->set_epoch(1);
     segment->set_size(bytes);
     proto::JoinReply reply;
-    const Status joined = channel_->Call(proto::kJoin, join, &reply, Clock::Real().Now() + 5s);
+    const Status joined = channel_->Call(proto::kJoin, join, &reply, Clock::Real().Now() + 30s);
     EXPECT_TRUE(joined.ok()) << joined.ToString();
     id_ = reply.node();
   }
@@ -70,7 +70,7 @@ class FakeNode {
     request.set_wait_ms(20);
     while (!stop_.load()) {
       proto::CatalogSyncReply reply;
-      if (!channel_->Call(proto::kCatalogSync, request, &reply, Clock::Real().Now() + 5s).ok())
+      if (!channel_->Call(proto::kCatalogSync, request, &reply, Clock::Real().Now() + 30s).ok())
         return;
       for (const auto& record : reply.records()) request.set_acked_seq(record.seq());
       *request.mutable_fenced_sessions() = reply.fence_sessions();
@@ -85,11 +85,14 @@ class FakeNode {
 
 class MetaOps : public ::testing::Test {
  protected:
+  explicit MetaOps(std::chrono::milliseconds session_expiry = 10min) : session_expiry_(session_expiry) {}
+
   void SetUp() override {
     MetaOptions options;
     options.url.clear();
     options.metrics_url.clear();
-    options.session_expiry = 600ms;
+    options.session_expiry = session_expiry_;
+    options.node_suspect = options.node_grace = 10min;  // nobody is given up because the machine is busy
     options.evict_threshold_high = 100;  // a full pool stays full until a put wants room
     options.evict_threshold_low = 99;
     auto service = MetaService::Create(options);
@@ -111,7 +114,7 @@ class MetaOps : public ::testing::Test {
 
   template <typename Method>
   Status Call(const Method& method, const typename Method::Request& request,
-              typename Method::Reply* reply, Duration within = 5s) {
+              typename Method::Reply* reply, Duration within = 30s) {
     return channel_->Call(method, request, reply, Clock::Real().Now() + within);
   }
 
@@ -163,6 +166,7 @@ class MetaOps : public ::testing::Test {
     return reply;
   }
 
+  const std::chrono::milliseconds session_expiry_;
   std::unique_ptr<MetaService> service_;
   std::shared_ptr<rpc::Channel> channel_;
   std::unique_ptr<FakeNode> node_;

@@ -437,7 +437,7 @@ TEST_F(Durable, ACommitIsAnsweredWhenTheCatalogHasIt) {
 }
 
 TEST_F(Durable, WithoutTheAcknowledgementTheOutcomeIsUnknownInTime) {
-  const Status committed = Commit(PutStart("k"), &reply_, 300ms);
+  const Status committed = Commit(PutStart("k"), &reply_, 1s);
   EXPECT_EQ(committed.code(), Code::kDeadline);
   proto::StatReply stat;
   ASSERT_TRUE(Call(proto::kStat, Keys<proto::StatRequest>({"k"}), &stat).ok());

@@ -14,7 +14,7 @@ TEST_F(MetaOps, AFullLeasedPoolSaysSoBeforeTheDeadlineAndLosesNothing) {
   proto::LookupReply found;
   ASSERT_TRUE(Call(proto::kLookup, lookup, &found).ok());
   proto::PutStartReply started;
-  const Status full = Call(proto::kPutStart, PutRequest({"c"}, 4096), &started, 400ms);
+  const Status full = Call(proto::kPutStart, PutRequest({"c"}, 4096), &started, 2s);
   EXPECT_EQ(full.code(), Code::kNoSpace) << full.ToString();
   EXPECT_NE(full.message().find("leased"), std::string::npos) << full.message();
   EXPECT_EQ(Exists({"a", "b"}), std::string("\1\1", 2));
@@ -44,9 +44,14 @@ TEST_F(MetaOps, ASecondPutWaitsForTheFirstOnesCommit) {
   EXPECT_EQ(second.get(), Number(Code::kExists));
 }
 
-TEST_F(MetaOps, ASecondPutTakesOverFromADeadWriter) {
+class MetaOpsOfMortals : public MetaOps {
+ protected:
+  MetaOpsOfMortals() : MetaOps(2s) {}
+};
+
+TEST_F(MetaOpsOfMortals, ASecondPutTakesOverFromADeadWriter) {
   StartNode(64_MiB);
-  const uint64_t dead = OpenSession();  // never heard again; sessions expire after 600 ms here
+  const uint64_t dead = OpenSession();  // never heard again
   proto::PutStartReply first;
   ASSERT_TRUE(Call(proto::kPutStart, PutRequest({"a"}, 4096, dead), &first).ok());
   const uint64_t alive = OpenSession();
@@ -71,7 +76,7 @@ TEST_F(MetaOps, AWriterThatNeverEndsIsReportedAtTheDeadline) {
   StartNode(64_MiB);
   proto::PutStartReply first, second;
   ASSERT_TRUE(Call(proto::kPutStart, PutRequest({"a"}, 4096), &first).ok());
-  ASSERT_TRUE(Call(proto::kPutStart, PutRequest({"a"}, 4096), &second, 300ms).ok());
+  ASSERT_TRUE(Call(proto::kPutStart, PutRequest({"a"}, 4096), &second, 1s).ok());
   EXPECT_EQ(second.status(0), Number(Code::kBeingWritten));
   ASSERT_TRUE(Call(proto::kPutStart, PutRequest({"b", "a"}, 4096), &second, 30s).ok());
   EXPECT_EQ(second.status(0), Number(Code::kOk));

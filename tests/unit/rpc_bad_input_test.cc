@@ -52,7 +52,7 @@ class RpcBadInput : public ::testing::Test {
     EXPECT_TRUE(Counted(reason));
   }
 
-  EchoService service_{{.frame_timeout = std::chrono::milliseconds(200)}};
+  EchoService service_{{.frame_timeout = std::chrono::milliseconds(1000)}};
 };
 
 TEST_F(RpcBadInput, BadMagic) {

@@ -2,6 +2,7 @@
 #include <future>
 
 #include "common/base/mutex.h"
+#include "tests/unit/held_port.h"
 #include "tests/unit/rpc_fixture.h"
 
 namespace mmc::rpc {
@@ -84,9 +85,12 @@ TEST_P(RpcCall, AnswersOvertakeEachOther) {
 TEST_P(RpcCall, DeadlineEndsCallAndHandler) {
   const auto channel = Open();
   KeyList reply;
-  EXPECT_EQ(channel->Call(kHold, Text(""), &reply, In(std::chrono::milliseconds(30))).code(), Code::kDeadline);
+  // On a busy machine a deadline may pass before the service has the call: until one got there, each ends the same way.
+  do {
+    ASSERT_EQ(channel->Call(kHold, Text(""), &reply, In(std::chrono::milliseconds(30))).code(), Code::kDeadline);
+  } while (service_.most_holding == 0);
   // The service cancels the handler without being asked.
-  EXPECT_TRUE(Eventually([&] { return service_.most_holding == 1 && service_.holding == 0; }));
+  EXPECT_TRUE(Eventually([&] { return service_.holding == 0; }));
   EXPECT_EQ(service_.held_to_the_end, 0);
   std::promise<Status> later;
   channel->CallAsync(kHold, Text(""), In(std::chrono::milliseconds(30)),
@@ -334,12 +338,8 @@ TEST(RpcTcp, RequestsOverTheLimitAreNotSent) {
 }
 
 TEST(RpcTcp, NobodyThere) {
-  std::string url;
-  {
-    EchoService gone;
-    ASSERT_TRUE(gone.Start().ok());
-    url = gone.url();
-  }
+  const test::HeldPort port;
+  const std::string url = port.url();
   const auto channel = *MakeTcpChannel({.url = url});
   KeyList reply;
   for (int i = 0; i < 3; ++i) {
@@ -354,10 +354,11 @@ TEST(RpcTcp, NobodyThere) {
 }
 
 TEST(RpcTcp, ReconnectsToARestartedService) {
+  const test::HeldPort port;
   ServerOptions options;
+  options.url = port.url();
   auto service = std::make_unique<EchoService>(options);
   ASSERT_TRUE(service->Start().ok());
-  options.url = service->url();
   const auto channel = service->Connect();
   KeyList reply;
   ASSERT_TRUE(channel->Call(kEcho, Text("before"), &reply, Soon()).ok());
