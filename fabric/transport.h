@@ -111,7 +111,8 @@ struct ListenOptions {
   // tcp with tls: requests of peers need tickets that this one finds good, but for reads of other local services,
   // which carry copies from node to node. Null: rights are all that counts.
   std::shared_ptr<const TicketJudge> tickets;
-  // tcp with tls: who was not let in and why, one line each; from the listener's threads. Null: nobody asks.
+  // tcp with tls: who was not let in, or whose ticket will not do, and why, one line each; from the listener's
+  // threads. Null: nobody asks.
   std::function<void(const std::string& line)> report;
   // A request or handshake that has begun must make progress within this time, or its connection is closed.
   std::chrono::milliseconds stall_timeout{30000};

@@ -149,21 +149,30 @@ Connection::Step Connection::OnHead(TimePoint now) {
   return Step::kAgain;
 }
 
+Status Connection::RefuseTicket(const char* why) const {
+  if (options_.report != nullptr) {
+    options_.report("a request of session " + std::to_string(session_) + " over TCP is refused: " + why +
+                    " (ock.mmc.local_service.hcom.tls.tickets)");
+  }
+  return Status(Code::kPermission);
+}
+
 Status Connection::CheckTickets(Direction direction) {
   if (options_.tickets == nullptr || (direction == Direction::kRead && !guest_.tickets_to_read)) return Status::Ok();
-  if (tickets_.size() != ops_.size() || !options_.tickets->Refresh(&key_version_, &key_)) {
-    return Status(Code::kPermission);
-  }
+  if (tickets_.size() != ops_.size()) return RefuseTicket("it has no tickets");
+  if (!options_.tickets->Refresh(&key_version_, &key_)) return RefuseTicket("this node has no key for tickets");
   TimePoint end = TimePoint::max();
   for (size_t i = 0; i < ops_.size(); ++i) {
     const WireOp& op = ops_[i];
-    if (!TicketCovers(tickets_[i], op.offset, op.length)) return Status(Code::kPermission);
+    if (!TicketCovers(tickets_[i], op.offset, op.length)) return RefuseTicket("its ticket is for other bytes");
     // A value of scattered buffers is many ops and one ticket.
     const bool seen = i > 0 && tickets_[i] == tickets_[i - 1] && op.segment == ops_[i - 1].segment &&
                       op.epoch == ops_[i - 1].epoch;
     if (seen) continue;
     const TicketScope scope{guest_.holder, session_, {op.segment, op.epoch}, direction};
-    if (!TicketHolds(key_, scope, tickets_[i])) return Status(Code::kPermission);
+    if (!TicketHolds(key_, scope, tickets_[i])) {
+      return RefuseTicket("its ticket is not of this node for this certificate, session and access");
+    }
     end = std::min(end, options_.tickets->EndOf(tickets_[i]));
   }
   if (std::chrono::steady_clock::now() >= end) return Status(Code::kLeaseExpired);

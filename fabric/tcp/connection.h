@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -27,6 +28,7 @@ struct ConnectionOptions {
   std::atomic<uint64_t>* running = nullptr;  // counts requests under way; null: nobody asks
   size_t max_newcomers = 512;  // of one io thread: beyond it, the oldest that have not said hello are hung up on
   const TicketJudge* tickets = nullptr;  // null: nobody needs any
+  std::function<void(const std::string& line)> report;  // whose tickets will not do; null: nobody asks
 };
 
 // Who the peer of a connection is, as far as that matters here.
@@ -79,6 +81,7 @@ class Connection {
   Status Resolve(Direction direction);
   // That the ops lie within tickets that are good; notes when the first of them ends.
   Status CheckTickets(Direction direction);
+  Status RefuseTicket(const char* why) const;
 
   std::unique_ptr<ByteStream> stream_;
   const ConnectionOptions& options_;

@@ -19,9 +19,10 @@ Status CheckRequest(const RequestHead& head) {
   if (head.direction > 1) return Status(Code::kMalformed, "a request that neither reads nor writes");
   if (head.ticketed > 1) return Status(Code::kMalformed, "a request of a later version");
   if (head.op_count == 0 || head.total == 0) return Status(Code::kMalformed, "a request for nothing");
-  if (head.op_count > kMaxOps) {
+  const uint32_t most = head.ticketed != 0 ? kMaxTicketedOps : kMaxOps;
+  if (head.op_count > most) {
     return Status(Code::kTooLarge, std::to_string(head.op_count) + " ops in one request; at most " +
-                                       std::to_string(kMaxOps));
+                                       std::to_string(most));
   }
   if (head.total > kMaxRequestBytes) {
     return Status(Code::kTooLarge, std::to_string(head.total) + " bytes in one request; at most 1 GiB");

@@ -18,6 +18,7 @@
 #include <span>
 
 #include "common/base/status.h"
+#include "fabric/ticket.h"
 
 namespace mmc::fabric::tcp {
 
@@ -77,6 +78,8 @@ static_assert(sizeof(ResponseHead) == 24);
 
 // Bounds of one request; a link splits what is bigger.
 inline constexpr uint32_t kMaxOps = (1u << 20) / sizeof(WireOp);
+// With tickets: as many bytes of lists as without.
+inline constexpr uint32_t kMaxTicketedOps = (1u << 20) / (sizeof(WireOp) + sizeof(Ticket));
 inline constexpr uint64_t kMaxRequestBytes = uint64_t{1} << 30;
 
 // Errors: kMalformed, kBadVersion.

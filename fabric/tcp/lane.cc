@@ -125,7 +125,8 @@ void Lane::NextRequest() {
   // Head, ops and tickets go first, in the same system call, and are known only when all pieces are.
   out_.Reserve(ticketed ? 3 : 2);
   IoCursor& local = direction_ == Direction::kRead ? in_ : out_;
-  while (left_ > 0 && ops_.size() < kMaxOps && taken < kMaxPieces && head_.total < kMaxRequestBytes) {
+  const size_t most = ticketed ? kMaxTicketedOps : kMaxOps;
+  while (left_ > 0 && ops_.size() < most && taken < kMaxPieces && head_.total < kMaxRequestBytes) {
     if (!reader_.Next(std::min(left_, kMaxRequestBytes - head_.total), &piece)) break;
     ++taken;
     local.Add(piece.local, piece.length);

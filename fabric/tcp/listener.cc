@@ -23,6 +23,7 @@ class TcpListener final : public Listener {
     connection_options_.regions = &regions;
     connection_options_.stall_timeout = options.stall_timeout;
     connection_options_.running = &running_;
+    connection_options_.report = options_.report;
     connection_options_.tickets = options_.tls == nullptr ? nullptr : options_.tickets.get();
     // Of all that may be open, at most a quarter waits for a hello.
     const auto loops = static_cast<size_t>(std::clamp(options.threads, 1, 256));

@@ -39,6 +39,10 @@ class TcpTicket : public testing::Test {
     options.address = "127.0.0.1:0";
     options.tls = Certs().ContextOf("local");
     options.tickets = judge_;
+    options.report = [this](const std::string& line) {
+      MutexLock lock(mutex_);
+      reports_ += line + "\n";
+    };
     options.stall_timeout = std::chrono::seconds(5);
     auto listener = tcp::Listen(options, regions_);
     ASSERT_TRUE(listener.ok()) << listener.status().ToString();
@@ -70,7 +74,14 @@ class TcpTicket : public testing::Test {
     return link.Execute(direction, {&op, 1}, Soon()).code();
   }
 
+  bool Reported(const std::string& part) {
+    MutexLock lock(mutex_);
+    return reports_.find(part) != std::string::npos;
+  }
+
   const TicketKey key_ = NewTicketKey();
+  Mutex mutex_;
+  std::string reports_ MMC_GUARDED_BY(mutex_);
   const std::shared_ptr<TicketJudge> judge_ = std::make_shared<TicketJudge>();
   std::shared_ptr<SegmentMemory> memory_;
   RegionTable regions_;
@@ -114,10 +125,13 @@ TEST_F(TcpTicket, GivesNothingElse) {
   const auto link = LinkOf("client");
   std::vector<std::byte> got(4096);
   EXPECT_EQ(Move(*link, Direction::kRead, &got, 8192, nullptr), Code::kPermission) << "none at all";
+  EXPECT_TRUE(Reported("a request of session 42 over TCP is refused: it has no tickets"));
   for (const Ticket& ticket : wrong) {
     EXPECT_EQ(Move(*link, Direction::kRead, &got, 8192, &ticket), Code::kPermission) << &ticket - wrong.data();
   }
   EXPECT_EQ(got, std::vector<std::byte>(4096));
+  EXPECT_TRUE(Reported("its ticket is for other bytes"));
+  EXPECT_TRUE(Reported("not of this node for this certificate, session and access"));
   // A ticket to read does not let write, and a refused write leaves no byte.
   const Ticket to_read = Sealed(read, 8192, 4096);
   std::vector<std::byte> evil(4096, std::byte{0x66});
@@ -173,6 +187,40 @@ TEST_F(TcpTicket, ARequestUnderWayEndsWithIt) {
   client.Send(half.data(), half.size());
   EXPECT_EQ(memory_->data()[kLength / 2], std::byte{0});
   EXPECT_EQ(memory_->data()[kLength - 1], std::byte{0});
+}
+
+TEST_F(TcpTicket, ListsOfTicketsHaveABound) {
+  const auto open = [&](uint32_t ops) {
+    auto client = std::make_unique<RawTls>(
+        listener_->endpoint().address, RawTlsOptions{.cert = Certs().CertOf("client"), .key = Certs().KeyOf("client")});
+    EXPECT_EQ(client->Greet(), Code::kOk);
+    tcp::RequestHead head;
+    head.ticketed = 1;
+    head.op_count = ops;
+    head.total = ops;
+    const std::vector<tcp::WireOp> list(ops, {kRegion.segment, kRegion.epoch, 0, 1});
+    const std::vector<Ticket> tickets(ops);
+    client->Send(&head, sizeof(head));
+    client->Send(list.data(), list.size() * sizeof(tcp::WireOp));
+    client->Send(tickets.data(), tickets.size() * sizeof(Ticket));
+    tcp::ResponseHead answer;
+    return client->Receive(&answer, sizeof(answer)) ? CodeFromWire(answer.code) : Code::kPeerUnreachable;
+  };
+  EXPECT_EQ(open(tcp::kMaxTicketedOps), Code::kPermission);
+  EXPECT_EQ(open(tcp::kMaxTicketedOps + 1), Code::kPeerUnreachable) << "that is no request of ours";
+  // A link cuts what is longer.
+  const auto link = LinkOf("client");
+  std::vector<std::byte> bytes(3ull * tcp::kMaxTicketedOps);
+  const Ticket ticket = Sealed(Scope("client", Direction::kRead), 0, kSize);
+  const Op op{.local = bytes.data(),
+              .remote = kRegion,
+              .length = 1,
+              .count = tcp::kMaxTicketedOps * 3,
+              .local_stride = 1,
+              .remote_stride = 2,
+              .ticket = &ticket};
+  const Status read = link->Execute(Direction::kRead, {&op, 1}, Soon());
+  EXPECT_TRUE(read.ok()) << read.ToString();
 }
 
 TEST_F(TcpTicket, NodesCopyWithoutAndWriteNothing) {
