@@ -9,9 +9,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <set>
 
+#include "common/obs/log.h"
 #include "local_service/catalog_reader.h"
 
 namespace mmc::local {
@@ -128,6 +131,9 @@ Status Catalog::Resume(const CatalogImage& image) {
   }
   objects_ = index_.size();
   missing_ = image.missing;
+  MutexLock lock(fences_mutex_);
+  fences_ = image.fences;
+  fences_incarnation_ = identity_.incarnation;
   return Status::Ok();
 }
 
@@ -199,6 +205,11 @@ Status Catalog::Reset(const CatalogIdentity& identity) {
   head.segment_count = static_cast<uint32_t>(identity.segments.size());
   std::copy(identity.segments.begin(), identity.segments.end(), head.segments);
   head.checksum = HeaderChecksum(head);
+  {
+    MutexLock lock(fences_mutex_);
+    fences_ = {};
+    fences_incarnation_ = identity.incarnation;
+  }
   std::atomic_ref<uint64_t>(head.magic).store(kCatalogMagic, std::memory_order_release);
   return Status::Ok();
 }
@@ -325,6 +336,44 @@ void Catalog::SetApplied(uint64_t seq) {
 
 void Catalog::SetTerm(uint64_t term) {
   std::atomic_ref<uint64_t>(header().term).store(term, std::memory_order_release);
+}
+
+// By the file, not by the mapping, which moves when it grows.
+void Catalog::WriteFences() {
+  fences_.checksum = FencesChecksum(fences_, fences_incarnation_);
+  const ssize_t written = ::pwrite(fd_, &fences_, sizeof fences_, offsetof(CatalogHeader, fences));
+  if (written == static_cast<ssize_t>(sizeof fences_)) return;
+  MMC_LOG(ERROR) << path_ << ": a fence could not be noted: " << std::strerror(errno)
+                 << "; the next process of this node may let the session in again";
+}
+
+void Catalog::NoteFenced(uint64_t session) {
+  MutexLock lock(fences_mutex_);
+  uint64_t& below = fences_.refused_below;
+  auto* const begin = std::begin(fences_.sessions);
+  auto* const end = std::end(fences_.sessions);
+  if (session < std::max<uint64_t>(below, 1) || std::find(begin, end, session) != end) return;
+  const auto free = [&below](uint64_t noted) { return noted < std::max<uint64_t>(below, 1); };
+  auto* place = std::find_if(begin, end, free);
+  if (place == end) {  // session numbers only grow: the older half goes
+    std::sort(begin, end);
+    below = fences_.sessions[kCatalogFences / 2];
+    place = begin;
+  }
+  *place = session;
+  WriteFences();
+}
+
+void Catalog::NoteRefusedBelow(uint64_t session) {
+  MutexLock lock(fences_mutex_);
+  if (session <= fences_.refused_below) return;
+  fences_.refused_below = session;
+  WriteFences();
+}
+
+CatalogFences Catalog::fences() const {
+  MutexLock lock(fences_mutex_);
+  return fences_;
 }
 
 void Catalog::Remove() { ::unlink(path_.c_str()); }

@@ -2,8 +2,8 @@
 // shared-memory file that only the owner can write (mode 0600). The bytes are described in
 // catalog_format.h; CatalogReader reads them back.
 //
-// Thread safety: Add, Forget, SetApplied, Reset and Remove from one thread at a time; the counters
-// from any. Ownership: owns the file, its lock and its mapping. The file stays behind when the
+// Thread safety: Add, Forget, SetApplied, Reset and Remove from one thread at a time; the counters and
+// what is noted of fences from any. Ownership: owns the file, its lock and its mapping. The file stays behind when the
 // process dies; Remove() deletes it.
 #pragma once
 
@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "local_service/catalog_format.h"
 
@@ -76,6 +77,11 @@ class Catalog {
   // Everything up to `seq` is in the file.
   void SetApplied(uint64_t seq);
   void SetTerm(uint64_t term);
+  // Must not connect again, not to the next process of this incarnation either; in the file when it returns. All
+  // sessions below one: likewise.
+  void NoteFenced(uint64_t session);
+  void NoteRefusedBelow(uint64_t session);
+  CatalogFences fences() const;
   // Deletes the file. The catalog is of no use afterwards.
   void Remove();
 
@@ -104,6 +110,7 @@ class Catalog {
   Status GrowTo(uint64_t bytes);
   // A free slot of that capacity: one that was forgotten, or a new one at the end.
   Result<uint64_t> TakeSlot(uint32_t capacity);
+  void WriteFences() MMC_REQUIRES(fences_mutex_);
 
   const std::string path_;
   int fd_;
@@ -116,6 +123,9 @@ class Catalog {
   std::atomic<uint64_t> objects_{0};
   std::atomic<uint64_t> file_bytes_{0};
   std::atomic<uint64_t> missing_{0};
+  mutable Mutex fences_mutex_;
+  CatalogFences fences_ MMC_GUARDED_BY(fences_mutex_);
+  uint64_t fences_incarnation_ MMC_GUARDED_BY(fences_mutex_) = 0;
 };
 
 // "<directory>/mmc-<name>-<uid>.<suffix>". Characters of `node` that do not belong in a file name

@@ -10,6 +10,11 @@ uint64_t HeaderChecksum(const CatalogHeader& header) {
   return XXH3_64bits(from, static_cast<size_t>(to - from));
 }
 
+uint64_t FencesChecksum(const CatalogFences& fences, uint64_t incarnation) {
+  return XXH3_64bits_withSeed(&fences.refused_below, sizeof fences - offsetof(CatalogFences, refused_below),
+                              incarnation);
+}
+
 uint64_t SlotCheck(const SlotHeader& slot, uint64_t incarnation, uint64_t file_offset) {
   return XXH3_64bits_withSeed(&slot, offsetof(SlotHeader, slot_check), incarnation ^ file_offset);
 }

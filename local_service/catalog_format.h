@@ -52,6 +52,16 @@ struct CatalogSegmentRow {
 };
 static_assert(sizeof(CatalogSegmentRow) == 40);
 
+// Which sessions must not connect again, for the next process that takes up the memory: a fence is in here before it is
+// acknowledged. When there are too many the oldest stand below `refused_below`.
+inline constexpr uint32_t kCatalogFences = 64;
+struct CatalogFences {
+  uint64_t checksum = 0;  // XXH3-64 of the rest, seeded with the incarnation; else the block says nothing
+  uint64_t refused_below = 0;
+  uint64_t sessions[kCatalogFences] = {};  // 0: a free place
+};
+static_assert(sizeof(CatalogFences) == 528);
+
 struct CatalogHeader {
   uint64_t magic = 0;
   uint32_t version = 0;
@@ -69,8 +79,9 @@ struct CatalogHeader {
   uint64_t applied_seq = 0;  // the last record of the meta service that is in here
   uint64_t missing = 0;      // records that found no room: not 0 means not complete
   uint64_t term = 0;         // the newest of a meta service that the node has joined
+  CatalogFences fences;
   std::byte reserved[kCatalogHeaderBytes - 40 - 256 - kBootIdBytes - 40 * kMaxCatalogSegments -
-                     32] = {};
+                     32 - sizeof(CatalogFences)] = {};
 };
 static_assert(sizeof(CatalogHeader) == kCatalogHeaderBytes);
 
@@ -111,6 +122,7 @@ constexpr uint64_t SlotCapacity(uint64_t bytes) {
 }
 
 uint64_t HeaderChecksum(const CatalogHeader& header);
+uint64_t FencesChecksum(const CatalogFences& fences, uint64_t incarnation);
 uint64_t SlotCheck(const SlotHeader& slot, uint64_t incarnation, uint64_t file_offset);
 // `body` is key, padding and extents.
 uint64_t RecordChecksum(const SlotHeader& slot, std::span<const std::byte> body,

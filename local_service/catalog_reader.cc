@@ -190,6 +190,7 @@ Result<CatalogImage> CatalogReader::Parse(std::span<const std::byte> bytes) {
   image.applied_seq = head.applied_seq;
   image.missing = head.missing;
   image.term = head.term;
+  if (head.fences.checksum == FencesChecksum(head.fences, head.incarnation)) image.fences = head.fences;
   image.slots.end = kCatalogHeaderBytes;
   image.slots.file_bytes = bytes.size();
   Parser(bytes, image).Run();

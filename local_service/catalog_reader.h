@@ -36,6 +36,7 @@ struct CatalogImage {
   uint64_t applied_seq = 0;
   uint64_t term = 0;            // of the meta service joined last
   uint64_t missing = 0;         // records that found no room when they came
+  CatalogFences fences;         // none when they do not check out
   std::vector<Record> records;  // in the order of the file
   uint64_t torn_records = 0;    // slots that claim to live and do not check out; dropped
   // Records that claim the same bytes as another; both are dropped.

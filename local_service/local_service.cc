@@ -73,6 +73,7 @@ struct LocalService::Impl final : NodeBody {
   void Drain(TimePoint until);
   void Close(TimePoint deadline, bool keep);
   Status Lend();
+  void KeepOut();
   Status CheckOwnName() const;
 
   proto::JoinRequest Describe() override;
@@ -80,7 +81,7 @@ struct LocalService::Impl final : NodeBody {
   Status Apply(const proto::CatalogRecord& record) override;
   void Fence(uint64_t session, std::function<void()> done) override;
   void FenceAll(uint64_t first_session, std::function<void()> done) override;
-  void RefuseBelow(uint64_t session) override { endpoints.RefuseBelow(session); }
+  void RefuseBelow(uint64_t session) override;
   void TellWork(proto::CatalogSyncRequest* request) override { work.Tell(request); }
   void TakeWork(const proto::CatalogSyncRequest& told, const proto::CatalogSyncReply& reply) override {
     work.Take(told, reply, ServiceFilePath(options.catalog_directory, name, "catalog"));
@@ -122,6 +123,15 @@ Status LocalService::Impl::Lend() {
   return regions.Add(std::move(region));
 }
 
+// Those whom an earlier process has fenced: their grants may be somebody else's by now.
+void LocalService::Impl::KeepOut() {
+  const CatalogFences fences = storage->catalog().fences();
+  endpoints.RefuseBelow(fences.refused_below);
+  for (const uint64_t session : fences.sessions) {
+    if (session != 0) endpoints.Fence(session, [] {});
+  }
+}
+
 Status LocalService::Impl::Open() {
   // Before the memory: a node without a name is called after its port.
   MMC_RETURN_IF_ERROR(endpoints.OpenNetwork());
@@ -135,10 +145,12 @@ Status LocalService::Impl::Open() {
   MMC_ASSIGN_OR_RETURN(storage, Storage::Open(options, name));
   incarnation = storage->identity().incarnation;
   agent->GoOnFrom(storage->applied_seq(), storage->term());
+  KeepOut();  // before there is anything to reach
   MMC_RETURN_IF_ERROR(Lend());
   // After the storage: its lock says that no other service of this name uses the socket.
   Presence* const presence = storage->presence();
   MMC_RETURN_IF_ERROR(endpoints.OpenHost(name, presence == nullptr ? "" : presence->path()));
+  KeepOut();  // there too; nobody knows its address before the join
   for (const fabric::Endpoint& endpoint : endpoints.List()) {
     // Without the random number of a same-host address, which is for those who may connect.
     MMC_LOG(INFO) << "serving " << endpoint.transport << " at "
@@ -224,7 +236,13 @@ void LocalService::Impl::LearnTickets(const proto::JoinReply& reply, TimePoint a
   tickets->LearnKey(key);
 }
 
+void LocalService::Impl::RefuseBelow(uint64_t session) {
+  storage->catalog().NoteRefusedBelow(session);
+  endpoints.RefuseBelow(session);
+}
+
 void LocalService::Impl::Fence(uint64_t session, std::function<void()> done) {
+  storage->catalog().NoteFenced(session);
   // What an earlier process of this node let in has no connection here, and may be of any session.
   endpoints.Fence(session, [this, done = std::move(done)]() mutable {
     Presence* const presence = storage->presence();
@@ -234,7 +252,7 @@ void LocalService::Impl::Fence(uint64_t session, std::function<void()> done) {
 }
 
 void LocalService::Impl::FenceAll(uint64_t first_session, std::function<void()> done) {
-  endpoints.RefuseBelow(first_session);
+  RefuseBelow(first_session);
   // The node's own copies write there too.
   work.Abandon([this, done = std::move(done)]() mutable { Fence(0, std::move(done)); });
 }

@@ -1,6 +1,7 @@
 #include "local_service/meta_agent.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "common/base/thread.h"
@@ -8,6 +9,16 @@
 #include "proto/methods.h"
 
 namespace mmc::local {
+
+namespace {
+
+// Joins are numbered from the clock of the machine on, so that those of a later process are newer.
+uint64_t FirstJoin() {
+  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count();
+}
+
+}  // namespace
 
 struct MetaAgent::Core {
   Mutex mutex;
@@ -18,6 +29,7 @@ struct MetaAgent::Core {
   uint64_t serial MMC_GUARDED_BY(mutex) = 0;
   uint64_t joins MMC_GUARDED_BY(mutex) = 0;
   uint64_t term MMC_GUARDED_BY(mutex) = 0;
+  uint64_t last_join MMC_GUARDED_BY(mutex) = FirstJoin();
   std::chrono::milliseconds heartbeat MMC_GUARDED_BY(mutex){1000};
   bool must_renew MMC_GUARDED_BY(mutex) = false;
   bool report_due MMC_GUARDED_BY(mutex) = false;  // by this membership
@@ -229,6 +241,7 @@ Status MetaAgent::Join() {
     MutexLock lock(core_->mutex);
     request.set_acked_seq(core_->applied);
     request.set_keeps_memory(true);
+    request.set_join(++core_->last_join);
   }
   proto::JoinReply reply;
   const TimePoint asked = Clock::Real().Now();
@@ -239,6 +252,12 @@ Status MetaAgent::Join() {
     MutexLock lock(core_->mutex);
     if (status.code() == Code::kStaleNode) core_->must_renew = true;
     if (!status.ok()) return status;
+    if (reply.newer_join() != 0) {  // of an earlier process, whose clock was ahead of this one
+      core_->last_join = std::max(core_->last_join, reply.newer_join());
+      return Status(Code::kUnavailable, "join " + std::to_string(request.join()) + " of this node is older than join " +
+                                            std::to_string(reply.newer_join()) + ", which came before: the clock of "
+                                            "this machine was set back, or another node has the same name");
+    }
     if (reply.term() < core_->term) {
       return Status(Code::kNotLeader, "a meta service of term " + std::to_string(reply.term()) +
                                           " answered; the term is " + std::to_string(core_->term) +
@@ -264,7 +283,8 @@ void MetaAgent::Become(const proto::JoinRequest& request, const proto::JoinReply
   core_->member = {.node = reply.node(),
                    .incarnation = request.incarnation(),
                    .serial = ++core_->serial,
-                   .term = reply.term()};
+                   .term = reply.term(),
+                   .join = request.join()};
   core_->term = std::max(core_->term, reply.term());
   core_->heartbeat =
       std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
@@ -413,6 +433,7 @@ Status MetaAgent::Poll(const Membership& member, std::chrono::milliseconds wait,
   request.set_incarnation(member.incarnation);
   request.set_wait_ms(static_cast<uint64_t>(wait.count()));
   request.set_term(member.term);
+  request.set_join(member.join);
   uint64_t fenced_all;
   bool newer = false;
   {
@@ -495,6 +516,7 @@ Status MetaAgent::ReportBatches(const Membership& member) {
     proto::CatalogReportRequest request;
     request.set_node(member.node);
     request.set_incarnation(member.incarnation);
+    request.set_join(member.join);
     {
       MutexLock body(body_mutex_);
       cursor = body_.Report(cursor, &request);
@@ -511,6 +533,7 @@ Status MetaAgent::Report(const Membership& member) {
   proto::CatalogReportRequest last;
   last.set_node(member.node);
   last.set_incarnation(member.incarnation);
+  last.set_join(member.join);
   last.set_last(true);
   proto::CatalogReportReply reply;
   std::chrono::milliseconds backoff = times_.backoff_min;

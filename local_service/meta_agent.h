@@ -2,7 +2,8 @@
 // heartbeats, one takes catalog records and fences by long polls. It decides; a NodeBody does.
 //
 //   join     again after every answer "unknown node", with pauses that grow up to two seconds; an
-//            answer of an older term than the last one is not taken
+//            answer of an older term than the last one is not taken. Every attempt has a higher number
+//            than those before, from process to process: an old one that comes late changes nothing
 //   report   when the answer asks for it: the catalog, in batches, before the polls go on; after any
 //            doubt whether a batch arrived the node joins again and starts over
 //   renew    when this incarnation is over for the meta service (it was declared dead), or records
@@ -123,6 +124,7 @@ class MetaAgent {
     uint64_t incarnation = 0;
     uint64_t serial = 0;
     uint64_t term = 0;
+    uint64_t join = 0;
   };
 
   template <typename Method, typename Request, typename Reply>

@@ -110,8 +110,8 @@ std::vector<Setting> RecoverySettings() {
                    "Folder for the list of local services, with which a start ends its wait once all of "
                    "them have reported; empty: $STATE_DIRECTORY, or none."),
       config::Enum("ock.mmc.meta.commit_mode", "async", {"async", "sync"},
-                   "async: a write is answered once the meta service has it; sync: once the catalogs of "
-                   "the local services that hold it have it too."),
+                   "async: a write or a removal is answered once the meta service has it; sync: once the "
+                   "catalogs of the local services concerned have it too."),
   };
 }
 

@@ -40,17 +40,30 @@ Status StatusOf(uint32_t wire) {
   return code == Code::kOk ? Status::Ok() : Status(code, std::string(CodeMeaning(code)));
 }
 
-// A removal whose answer was lost is asked for again: a second one changes nothing but the counts.
+// A removal whose answer was lost is asked for again, by the same session and number as long as the service knows them:
+// then it takes nothing that was put after one of the attempts was answered, in whatever order they get there. One that
+// it does not know any more is not carried out late either.
 template <typename M>
-Status CallAgain(client::Session& session, const M& method, const typename M::Request& request,
-                 typename M::Reply* reply, TimePoint deadline, bool* again) {
+Status CallAgain(client::Session& session, const M& method, typename M::Request* request, typename M::Reply* reply,
+                 TimePoint deadline, bool* again) {
   client::Backoff backoff;
+  auto opened = session.current();
+  request->set_session(opened->id);
+  request->set_call(session.NextRemoval());
   while (true) {
-    Status status =
-        session.Call(method, request, reply, deadline, client::OnLostAnswer::kReport);
-    const bool lost = status.recovery() == Recovery::kAskOutcome;
-    if (!lost || !session.Pause(backoff.Next(), deadline)) return status;
-    *again = true;
+    Status status = session.Call(method, *request, reply, deadline, client::OnLostAnswer::kReport);
+    if (status.code() == Code::kSessionLost) {
+      MMC_RETURN_IF_ERROR(session.Reopen(*opened, deadline));
+      opened = session.current();
+      request->set_session(opened->id);
+    } else if (status.code() == Code::kCancelled) {
+      request->set_call(session.NextRemoval());
+    } else if (status.recovery() == Recovery::kAskOutcome) {
+      *again = true;
+    } else {
+      return status;
+    }
+    if (!session.Pause(backoff.Next(), deadline)) return status;
     reply->Clear();
   }
 }
@@ -214,7 +227,7 @@ Result<std::vector<Status>> ClientImpl::Remove(std::span<const std::string_view>
   proto::RemoveReply reply;
   bool again = false;
   MMC_RETURN_IF_ERROR(
-      CallAgain(*core_->session, proto::kRemove, request, &reply, core_->DeadlineFor({}), &again));
+      CallAgain(*core_->session, proto::kRemove, &request, &reply, core_->DeadlineFor({}), &again));
   if (reply.status_size() != static_cast<int>(good.size())) {
     return Status(Code::kMalformed, "reply to Remove: not one status per key");
   }
@@ -238,7 +251,7 @@ Result<uint64_t> ClientImpl::RemoveByPrefix(std::string_view prefix) {
   request.set_prefix(std::string(prefix));
   proto::RemoveManyReply reply;
   bool again = false;
-  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveByPrefix, request, &reply,
+  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveByPrefix, &request, &reply,
                                 core_->DeadlineFor({}), &again));
   return reply.removed();
 }
@@ -249,7 +262,7 @@ Result<uint64_t> ClientImpl::RemoveAll() {
   request.set_tenant(core_->options.tenant);
   proto::RemoveManyReply reply;
   bool again = false;
-  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveAll, request, &reply,
+  MMC_RETURN_IF_ERROR(CallAgain(*core_->session, proto::kRemoveAll, &request, &reply,
                                 core_->DeadlineFor({}), &again));
   return reply.removed();
 }

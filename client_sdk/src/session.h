@@ -95,6 +95,9 @@ class Session {
   // blocks.
   void Unpin(uint64_t session, std::string key, uint64_t generation);
 
+  // A number for one removal, the same for all attempts of it.
+  uint64_t NextRemoval() { return next_removal_.fetch_add(1, std::memory_order_relaxed); }
+
   // Waits `pause`. False when the session is closed or the deadline would pass first; then it has
   // not waited.
   bool Pause(Duration pause, TimePoint deadline);
@@ -131,6 +134,7 @@ class Session {
   const std::string host_id_;
   std::atomic<size_t> route_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<uint64_t> next_removal_{1};
 
   Mutex reopen_mutex_;  // one reopening at a time; held over its calls, taken before mutex_
   mutable Mutex mutex_;

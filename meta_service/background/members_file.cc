@@ -162,8 +162,17 @@ Status MembersFile::Store(const std::string& path) const {
   return FlushFolder(path);
 }
 
+void MembersWriter::SaveIfChanged() {
+  {
+    MutexLock lock(mutex_);
+    if (written_.has_value() && written_at_ == Mark()) return;
+  }
+  Save();
+}
+
 void MembersWriter::Save() {
   MutexLock lock(mutex_);
+  written_at_ = Mark();  // before the look: what changes during it is looked at again
   std::vector<MemberRow> rows = state_.Members();
   if (written_ == rows) return;
   const Status stored = MembersFile{term_, rows}.Store(path_);

@@ -5,7 +5,7 @@
 //   term 1763627886123
 //   node host-a%2Fnode0 17       name (bytes other than letters, digits and -_.: as %XX) and incarnation; is there
 //   drain host-b 18              the same, being drained
-//   missing host-c 19            had not come back when the recovery was over
+//   missing host-c 19            had not come back when the recovery was over; or has, and must still forget something
 //   gone host-d 20               this incarnation is over: nothing that it holds is taken any more
 //   end 4
 //
@@ -17,6 +17,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -40,13 +41,19 @@ class MembersWriter {
   // The file says what is so when it returns; it is written only when that has changed. When that fails the file is
   // deleted, so that the next start waits for nodes that it does not list.
   void Save();
+  // The same, and costs nothing where nothing can have changed: for every answer that relies on it.
+  void SaveIfChanged();
 
  private:
+  // What the state was at; changes with everything that is in the file.
+  std::pair<uint64_t, bool> Mark() const { return {state_.directory_version(), state_.recovering()}; }
+
   MetaState& state_;
   const std::string path_;
   const uint64_t term_;
   Mutex mutex_;
   std::optional<std::vector<MemberRow>> written_ MMC_GUARDED_BY(mutex_);
+  std::pair<uint64_t, bool> written_at_ MMC_GUARDED_BY(mutex_){0, false};
   uint64_t failures_ MMC_GUARDED_BY(mutex_) = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/obs/log.h"
+#include "meta_service/background/members_file.h"
 #include "meta_service/ops/common.h"
 
 namespace mmc::meta::ops {
@@ -40,7 +41,7 @@ Awaitable<Status> CatalogReport(OpEnv& env, Context context, const proto::Catalo
                                           std::to_string(kMaxRecords) + " are taken: split it");
   }
   auto progress = env.state.TakeReport(request.node(), request.incarnation(), ReportedRecords(request), request.last(),
-                                       env.clock.Now());
+                                       env.clock.Now(), request.join());
   if (!progress.ok()) co_return progress.status();
   const bool over = progress->done;
   while (request.last() && !progress->done) {
@@ -54,6 +55,7 @@ Awaitable<Status> CatalogReport(OpEnv& env, Context context, const proto::Catalo
     co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
   }
   if (request.last() && !over) Log(request.node(), *progress);
+  if (request.last() && env.members != nullptr) env.members->SaveIfChanged();
   reply->set_adopted(request.last() ? progress->adopted : progress->records);
   co_return Status::Ok();
 }

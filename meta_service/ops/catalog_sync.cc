@@ -50,7 +50,7 @@ Awaitable<Status> CatalogSync(OpEnv& env, Context context, const proto::CatalogS
     Status polled = env.state.CatalogSync(
         request.node(), request.incarnation(), request.acked_seq(),
         {request.fenced_sessions().data(), static_cast<size_t>(request.fenced_sessions_size())},
-        kMaxEntries, &batch, now, fenced_all);
+        kMaxEntries, &batch, now, fenced_all, request.join());
     if (!polled.ok()) co_return polled;
     if (!std::exchange(took, true)) {  // this incarnation is the one that was asked
       if (Status results = TakeResults(env, request); !results.ok()) co_return results;

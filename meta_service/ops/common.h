@@ -95,8 +95,9 @@ Status StillRecovering();
 // Some key of a proper length is not among those that are there.
 bool MissesAny(OpEnv& env, const Keys& keys);
 
-// Until the catalogs have acknowledged all of it. Errors: kDeadline.
-Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits);
+// Until the catalogs have acknowledged all of it. Errors: kDeadline, which says what was `done` and what to do then.
+Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits, const char* done,
+                            const char* remedy);
 
 // The call's deadline, a little early so that the answer gets there in time, on the service's
 // clock.

@@ -57,7 +57,8 @@ Status Join(OpEnv& env, const Context&, const proto::JoinRequest& request, proto
                 .acked_seq = request.acked_seq(),
                 .keeps_memory = request.keeps_memory(),
                 .must_resume = request.must_resume(),
-                .wants_tickets = request.wants_tickets()};
+                .wants_tickets = request.wants_tickets(),
+                .join = request.join()};
   for (const auto& endpoint : request.endpoints())
     spec.endpoints.push_back({endpoint.transport(), endpoint.address()});
   for (const auto& segment : request.segments()) {
@@ -65,6 +66,10 @@ Status Join(OpEnv& env, const Context&, const proto::JoinRequest& request, proto
                              segment.size(), segment.numa_node()});
   }
   MMC_ASSIGN_OR_RETURN(const Joined joined, env.state.Join(spec, env.clock.Now()));
+  if (joined.newer_join != 0) {
+    reply->set_newer_join(joined.newer_join);
+    return Status::Ok();
+  }
   // Before the node knows that it is a member: from here on objects may lie there that a restart has to wait for.
   if (env.members != nullptr) env.members->Save();
   reply->set_node(joined.node);

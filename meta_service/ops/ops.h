@@ -84,6 +84,9 @@ Status Stat(OpEnv&, const Context&, const proto::StatRequest&, proto::StatReply*
 Awaitable<Status> StatDurable(OpEnv&, Context, const proto::StatRequest&, proto::StatReply*);
 
 Status Remove(OpEnv&, const Context&, const proto::RemoveRequest&, proto::RemoveReply*);
+// Answers after every catalog has forgotten the keys, as do the two below with durable commits; kDeadline when one has
+// not in time.
+Awaitable<Status> RemoveDurable(OpEnv&, Context, const proto::RemoveRequest&, proto::RemoveReply*);
 Awaitable<Status> RemoveAll(OpEnv&, Context, const proto::RemoveAllRequest&,
                             proto::RemoveManyReply*);
 Awaitable<Status> RemoveByPrefix(OpEnv&, Context, const proto::RemoveByPrefixRequest&,

@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "meta_service/background/members_file.h"
 #include "meta_service/ops/common.h"
 
 namespace mmc::meta::ops {
@@ -40,10 +41,14 @@ Awaitable<Status> PutCommitDurable(OpEnv& env, Context context,
                                    proto::PutCommitReply* reply) {
   std::vector<AckWait> waits;
   if (Status committed = Commit(env, request, reply, &waits); !committed.ok()) co_return committed;
-  co_return co_await AwaitAcks(env, std::move(context), std::move(waits));
+  const Status durable = co_await AwaitAcks(env, std::move(context), std::move(waits), "committed", "ask with Stat");
+  // An owner that came late has by now all it was told, and counts for the next start.
+  if (durable.ok() && env.members != nullptr) env.members->SaveIfChanged();
+  co_return durable;
 }
 
-Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits) {
+Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> waits, const char* done,
+                            const char* remedy) {
   const TimePoint limit = WaitLimit(env, context);
   for (const AckWait& wait : waits) {
     WaitQueue& queue = env.waiters.acked(wait.feed->node());
@@ -51,9 +56,9 @@ Awaitable<Status> AwaitAcks(OpEnv& env, Context context, std::vector<AckWait> wa
       const uint64_t ticket = queue.ticket();
       if (wait.feed->Settled(wait.seq)) break;
       if (env.waiters.closed() || env.clock.Now() >= limit) {
-        co_return Status(Code::kDeadline, "committed, but the catalog of node " +
+        co_return Status(Code::kDeadline, std::string(done) + ", but the catalog of node " +
                                               std::to_string(wait.feed->node()) +
-                                              " has not said yet that it has it: ask with Stat");
+                                              " has not said yet that it knows: " + remedy);
       }
       co_await queue.Wait(ticket, limit);
     }

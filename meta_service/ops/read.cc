@@ -137,7 +137,7 @@ Awaitable<Status> StatDurable(OpEnv& env, Context context, const proto::StatRequ
   if (!status.ok()) co_return status;
   std::vector<AckWait> waits;
   env.state.AwaitCatalogs(keys.stored(), &waits);
-  co_return co_await AwaitAcks(env, std::move(context), std::move(waits));
+  co_return co_await AwaitAcks(env, std::move(context), std::move(waits), "committed", "ask again");
 }
 
 Status Unpin(OpEnv& env, const Context&, const proto::UnpinRequest& request, proto::UnpinReply* reply) {

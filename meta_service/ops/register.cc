@@ -42,16 +42,17 @@ void RegisterOps(OpEnv& env, rpc::Server& server) {
   if (env.options.commit_durable) {
     Async(env, server, proto::kPutCommit, &ops::PutCommitDurable);
     Async(env, server, proto::kStat, &ops::StatDurable);
+    Async(env, server, proto::kRemove, &ops::RemoveDurable);
   } else {
     Sync(env, server, proto::kPutCommit, &ops::PutCommit);
     Sync(env, server, proto::kStat, &ops::Stat);
+    Sync(env, server, proto::kRemove, &ops::Remove);
   }
   Sync(env, server, proto::kPutAbort, &ops::PutAbort);
   Sync(env, server, proto::kLookup, &ops::Lookup);
   Sync(env, server, proto::kUnpin, &ops::Unpin);
   Sync(env, server, proto::kLookupPrefix, &ops::LookupPrefix);
   Sync(env, server, proto::kExists, &ops::Exists);
-  Sync(env, server, proto::kRemove, &ops::Remove);
   Async(env, server, proto::kRemoveAll, &ops::RemoveAll);
   Async(env, server, proto::kRemoveByPrefix, &ops::RemoveByPrefix);
   Sync(env, server, proto::kList, &ops::List);

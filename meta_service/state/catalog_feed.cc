@@ -27,13 +27,24 @@ void CatalogFeed::Hold() {
 
 bool CatalogFeed::Flow() {
   MutexLock lock(mutex_);
-  held_ = false;
+  if (std::exchange(held_, false)) flow_seq_ = next_seq_ - 1;
   return TakePoller();
 }
 
 bool CatalogFeed::Settled(uint64_t seq) const {
   MutexLock lock(mutex_);
+  if (seq == kAllBeforeFlow) return closed_ || (!held_ && acked_seq_ >= flow_seq_);
   return closed_ || acked_seq_ >= seq;
+}
+
+uint64_t CatalogFeed::Forgetting(const std::function<bool(std::string_view key)>& of) const {
+  MutexLock lock(mutex_);
+  if (closed_) return 0;
+  if (held_) return kAllBeforeFlow;
+  for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
+    if (entry->forget && of(entry->key)) return entry->seq;
+  }
+  return 0;
 }
 
 uint64_t CatalogFeed::last_seq() const {

@@ -10,8 +10,10 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -37,6 +39,11 @@ class CatalogFeed {
   bool Flow();
   // True when the node's catalog has everything up to `seq`, or there is no such node any more.
   bool Settled(uint64_t seq) const;
+  // The newest FORGET of such a key that is not acknowledged; 0: none. While records are kept back: all that come
+  // before Flow(), for the node may hold what was removed. Settled() knows what to wait for.
+  uint64_t Forgetting(const std::function<bool(std::string_view key)>& of) const;
+  // The node has said what it holds, and has everything that it was told about that.
+  bool SettledToFlow() const { return Settled(kAllBeforeFlow); }
   // Of the newest record; Settled(it) is true when the catalog has everything.
   uint64_t last_seq() const;
 
@@ -60,6 +67,7 @@ class CatalogFeed {
   void Close(std::vector<FreeItem>* freed);
 
  private:
+  static constexpr uint64_t kAllBeforeFlow = UINT64_MAX;  // in the place of a sequence number
   struct Waiting {
     uint64_t seq;
     FreeItem item;
@@ -77,6 +85,7 @@ class CatalogFeed {
   mutable Mutex mutex_;
   bool closed_ MMC_GUARDED_BY(mutex_) = false;
   bool held_ MMC_GUARDED_BY(mutex_) = false;
+  uint64_t flow_seq_ MMC_GUARDED_BY(mutex_) = 0;  // the last one that came before Flow()
   bool poller_waits_ MMC_GUARDED_BY(mutex_) = false;
   uint64_t next_seq_ MMC_GUARDED_BY(mutex_);
   uint64_t acked_seq_ MMC_GUARDED_BY(mutex_);

@@ -34,12 +34,16 @@ void Membership::NoteOver(const std::string& name, uint64_t incarnation) {
   if (over_.size() < kMaxOver || over_.count(name) != 0) over_[name] = incarnation;
 }
 
-Result<Membership::Node*> Membership::Find(uint32_t node, uint64_t incarnation) {
+Result<Membership::Node*> Membership::Find(uint32_t node, uint64_t incarnation, uint64_t join) {
   const auto it = nodes_.find(node);
   if (it == nodes_.end()) return Stale("node " + std::to_string(node) + " is not known");
   if (it->second.spec.incarnation != incarnation || it->second.gone) {
     return Stale("incarnation " + std::to_string(incarnation) + " of node " + it->second.spec.name +
                  " is over");
+  }
+  // What an earlier process of the node has done, the one of now has not: its connections are others.
+  if (join != 0 && join < it->second.spec.join) {
+    return Stale("node " + it->second.spec.name + " has joined again since this call was made");
   }
   return &it->second;
 }
@@ -77,10 +81,13 @@ void Membership::TakeSpec(Node* node, const JoinSpec& spec) {
 }
 
 Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t max_nodes,
-                                               uint32_t max_feed_records, TimePoint now) {
+                                               uint32_t max_feed_records, TimePoint now, bool late) {
   MutexLock lock(mutex_);
+  const auto named = by_name_.find(spec.name);
+  if (named != by_name_.end() && spec.join != 0 && spec.join < nodes_.at(named->second).spec.join) {
+    return Admission{.newer_join = nodes_.at(named->second).spec.join};
+  }
   if (spec.must_resume && !spec.keeps_memory) {
-    const auto named = by_name_.find(spec.name);
     if (named == by_name_.end() || nodes_.at(named->second).spec.incarnation != spec.incarnation) {
       return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
                    " is not known here");
@@ -92,28 +99,9 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
                  " is over: it was away for too long");
   }
   MMC_ASSIGN_OR_RETURN(Node * node, Place(spec.name, max_nodes));
-  Admission admission{.node = node->id};
   const bool known = node->feed != nullptr;
-  if (known && node->spec.incarnation == spec.incarnation) {
-    if (node->gone)
-      return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name +
-                   " is over");
-    if (node->spec.segments != spec.segments) {
-      return Stale("node " + spec.name + " changed its segments within one incarnation");
-    }
-    admission.resumed = true;
-    if (node->report != nullptr && node->report->Enter(NodeReport::Phase::kReplaced)) {
-      node->report = std::make_shared<NodeReport>(node->segments, node->feed);
-      admission.resumed = false;
-    }
-    // What comes again after all was adopted is passed over; the fence is what is still missing
-    // then.
-    admission.want_catalog = !admission.resumed || !node->fenced;
-    TakeSpec(node, spec);
-    Heard(node, now);
-    Changed();
-    return admission;
-  }
+  if (known && node->spec.incarnation == spec.incarnation) return Resume(node, spec, now);
+  Admission admission{.node = node->id};
   if (known) admission.dropped = End(node, NodeHealth::kDead);
   auto feed = std::make_shared<CatalogFeed>(node->id, spec.acked_seq, max_feed_records);
   for (const SegmentInfo& info : spec.segments) {
@@ -135,6 +123,7 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
   if (drain != drains_.end()) drains_.erase(drain);
   over_.erase(spec.name);
   node->fenced = !spec.keeps_memory;
+  node->late = late && spec.keeps_memory;
   if (spec.keeps_memory) {
     admission.want_catalog = true;
     node->health = NodeHealth::kRecovering;
@@ -143,6 +132,24 @@ Result<Membership::Admission> Membership::Join(const JoinSpec& spec, uint32_t ma
   }
   node->suspect_until = TimePoint();
   node->last_heard = now;
+  Changed();
+  return admission;
+}
+
+Result<Membership::Admission> Membership::Resume(Node* node, const JoinSpec& spec, TimePoint now) {
+  if (node->gone) return Stale("incarnation " + std::to_string(spec.incarnation) + " of " + spec.name + " is over");
+  if (node->spec.segments != spec.segments) {
+    return Stale("node " + spec.name + " changed its segments within one incarnation");
+  }
+  Admission admission{.node = node->id, .resumed = true};
+  if (node->report != nullptr && node->report->Enter(NodeReport::Phase::kReplaced)) {
+    node->report = std::make_shared<NodeReport>(node->segments, node->feed);
+    admission.resumed = false;
+  }
+  // What comes again after all was adopted is passed over; the fence is what is still missing then.
+  admission.want_catalog = !admission.resumed || !node->fenced;
+  TakeSpec(node, spec);
+  Heard(node, now);
   Changed();
   return admission;
 }
@@ -162,18 +169,18 @@ Result<NodeHealth> Membership::Heartbeat(uint32_t id, uint64_t incarnation, Time
 }
 
 Result<std::shared_ptr<CatalogFeed>> Membership::Feed(uint32_t id, uint64_t incarnation,
-                                                      bool fenced_all, TimePoint now) {
+                                                      bool fenced_all, TimePoint now, uint64_t join) {
   MutexLock lock(mutex_);
-  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation, join));
   Heard(node, now);
   if (fenced_all && !std::exchange(node->fenced, true)) Changed();
   return node->feed;
 }
 
 Result<Membership::Report> Membership::OpenReport(uint32_t id, uint64_t incarnation,
-                                                  TimePoint now) {
+                                                  TimePoint now, uint64_t join) {
   MutexLock lock(mutex_);
-  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation));
+  MMC_ASSIGN_OR_RETURN(Node * node, Find(id, incarnation, join));
   Heard(node, now);
   return node->report;
 }
@@ -184,7 +191,16 @@ void Membership::ReportDone(uint32_t id, const Report& report, TimePoint now) {
   if (it == nodes_.end() || it->second.gone || it->second.report != report) return;
   Node& node = it->second;
   node.report = nullptr;
+  node.late &= !node.feed->SettledToFlow();
   node.health = now < node.suspect_until ? NodeHealth::kSuspect : NodeHealth::kServing;
+  Changed();
+}
+
+void Membership::NoteAcked(uint32_t id, const CatalogFeed& feed) {
+  MutexLock lock(mutex_);
+  const auto it = nodes_.find(id);
+  if (it == nodes_.end() || !it->second.late || it->second.feed.get() != &feed || !feed.SettledToFlow()) return;
+  it->second.late = false;
   Changed();
 }
 
@@ -227,7 +243,8 @@ std::vector<MemberRow> Membership::Rows() const {
   for (const auto& [name, id] : by_name_) {
     const Node& node = nodes_.at(id);
     if (!node.gone) {
-      rows.push_back({MemberRow::Kind::kHere, name, node.spec.incarnation, node.draining});
+      const auto kind = node.late ? MemberRow::Kind::kMissing : MemberRow::Kind::kHere;
+      rows.push_back({kind, name, node.spec.incarnation, node.draining && !node.late});
     } else if (node.health == NodeHealth::kDead) {
       rows.push_back({MemberRow::Kind::kGone, name, node.spec.incarnation, false});
     }
@@ -326,6 +343,15 @@ std::vector<NodeInfo> Membership::Directory(TimePoint now, uint64_t* version) co
   }
   *version = this->version();
   return infos;
+}
+
+std::vector<std::shared_ptr<CatalogFeed>> Membership::Feeds() const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<CatalogFeed>> feeds;
+  for (const auto& [id, node] : nodes_) {
+    if (!node.gone && !node.segments.empty()) feeds.push_back(node.feed);
+  }
+  return feeds;
 }
 
 uint64_t Membership::FencesWaiting() const {

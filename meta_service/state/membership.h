@@ -51,20 +51,24 @@ class Membership {
     bool resumed = false;
     bool want_catalog = false;
     Segments dropped;  // of the incarnation before: the caller drops what is in them
+    uint64_t newer_join = 0;  // not 0: there was a newer join of that name, and nothing was done
   };
-  // Errors: kStaleNode, kQueueFull (nodes, segments).
+  // `late`: nobody waits for nodes any more, and what this one brings may have been removed. Errors: kStaleNode,
+  // kQueueFull (nodes, segments).
   Result<Admission> Join(const JoinSpec& spec, uint32_t max_nodes, uint32_t max_feed_records,
-                         TimePoint now);
+                         TimePoint now, bool late = false);
   // A sign of life. Errors: kStaleNode.
   Result<NodeHealth> Heartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
   // The same, for the node's feed. `fenced_all`: nobody of the time before its join can write there
-  // any more.
+  // any more. `join`: of which join the node speaks, and it is stale when there was a newer one; 0: any.
   Result<std::shared_ptr<CatalogFeed>> Feed(uint32_t node, uint64_t incarnation, bool fenced_all,
-                                            TimePoint now);
+                                            TimePoint now, uint64_t join = 0);
   // The same, for the node's report; null when there is none to wait for.
-  Result<Report> OpenReport(uint32_t node, uint64_t incarnation, TimePoint now);
+  Result<Report> OpenReport(uint32_t node, uint64_t incarnation, TimePoint now, uint64_t join = 0);
   // The report is in the tables: the node serves, its feed flows.
   void ReportDone(uint32_t node, const Report& report, TimePoint now);
+  // It has acknowledged more records.
+  void NoteAcked(uint32_t node, const CatalogFeed& feed);
   size_t OpenReports() const;
   // Those of `rows` that are there or waited for, and have not joined here or not ended their report.
   std::vector<MemberRow> Unreported(const std::vector<MemberRow>& rows) const;
@@ -87,6 +91,8 @@ class Membership {
   std::shared_ptr<const PlacementView> View() const;
   std::vector<NodeInfo> Directory(TimePoint now, uint64_t* version) const;
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  // Of the nodes that are here and have segments.
+  std::vector<std::shared_ptr<CatalogFeed>> Feeds() const;
   uint64_t FencesWaiting() const;
   uint64_t FeedRecords() const;
 
@@ -99,13 +105,16 @@ class Membership {
     bool fenced =
         true;  // false: writers of the time before its join may still be there, no new placement
     bool draining = false;
+    bool late = false;  // it has still to be told what it must not keep: the next start must not take it as it is
     Report report;  // null: none, or done
     TimePoint last_heard, suspect_until;
     Segments segments;
     std::shared_ptr<CatalogFeed> feed;
   };
 
-  Result<Node*> Find(uint32_t node, uint64_t incarnation) MMC_REQUIRES(mutex_);
+  Result<Node*> Find(uint32_t node, uint64_t incarnation, uint64_t join = 0) MMC_REQUIRES(mutex_);
+  // The same incarnation has joined again.
+  Result<Admission> Resume(Node* node, const JoinSpec& spec, TimePoint now) MMC_REQUIRES(mutex_);
   Result<Node*> Place(const std::string& name, uint32_t max_nodes) MMC_REQUIRES(mutex_);
   // REQUIRES: the node's segments are those of the spec.
   void TakeSpec(Node* node, const JoinSpec& spec) MMC_REQUIRES(mutex_);

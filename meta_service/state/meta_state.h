@@ -34,6 +34,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -136,10 +137,19 @@ class MetaState {
                TimePoint now);
 
   // ---- removals and walks (meta_state_remove.cc)
-  void Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now);
+  // Below which generation a removal may take what is there: the same for all attempts of one call of a session, so
+  // that one that comes late takes nothing that was put since. session 0: an attempt of its own. Errors: kSessionLost,
+  // kCancelled (sessions.h).
+  Result<uint64_t> RemovalLimit(uint64_t session, uint64_t call, TimePoint now);
+  static constexpr uint64_t kNoLimit = UINT64_MAX;
+  void Remove(std::span<const std::string_view> keys, std::span<Code> codes, TimePoint now,
+              uint64_t limit = kNoLimit);
   // One bounded step (at most a few thousand keys looked at); call until cursor->done. Returns how
   // many it removed.
-  uint64_t RemoveStep(const KeyMatch& match, WalkCursor* cursor, TimePoint now);
+  uint64_t RemoveStep(const KeyMatch& match, WalkCursor* cursor, TimePoint now, uint64_t limit = kNoLimit);
+  // What to wait for until no catalog of a node that is here has a removed object of these keys any more, whoever
+  // removed it.
+  void AwaitForgotten(const std::function<bool(std::string_view key)>& of, std::vector<AckWait>* waits) const;
   // Appends up to `limit` keys in all; a page may be short when few keys match: go on until
   // cursor->done.
   void ListStep(const KeyMatch& match, size_t limit, WalkCursor* cursor, std::vector<ListedKey>* out);
@@ -160,10 +170,11 @@ class MetaState {
   Result<Joined> Join(const JoinSpec& spec, TimePoint now);
   Result<NodeHealth> NodeHeartbeat(uint32_t node, uint64_t incarnation, TimePoint now);
   Status NodeLeave(uint32_t node, uint64_t incarnation, TimePoint now);
-  // Takes acknowledgements, gives what comes next (at most max_entries).
+  // Takes acknowledgements, gives what comes next (at most max_entries). `join`: the number of the join that the call
+  // belongs to, here and below; 0: any.
   Status CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
                      std::span<const uint64_t> fenced, size_t max_entries, CatalogBatch* out,
-                     TimePoint now, bool fenced_all = false);
+                     TimePoint now, bool fenced_all = false, uint64_t join = 0);
   Status ReportReplica(uint64_t session, uint32_t node, Code met, TimePoint now);
   // Serving -> suspect -> dead by silence; a dead node's replicas are dropped.
   void CheckNodes(TimePoint now);
@@ -187,7 +198,7 @@ class MetaState {
   // that was not asked, or has reported already, is answered `done`. Errors: kStaleNode, kTooLarge.
   Result<ReportProgress> TakeReport(uint32_t node, uint64_t incarnation,
                                     std::span<const ReportedRecord> records, bool last,
-                                    TimePoint now);
+                                    TimePoint now, uint64_t join = 0);
   // A bounded part of a complete report; call until `done`. Errors: kStaleNode.
   Result<ReportProgress> AdoptStep(uint32_t node, uint64_t incarnation, TimePoint now);
   // What the next start has to know of the nodes, in the order of their names.
@@ -313,8 +324,8 @@ class MetaState {
   void Bury(Shard& shard, uint64_t hash, uint64_t generation) MMC_REQUIRES(shard.mutex);
   // The recovery is over, and a node that was there before may still come back.
   bool MayReturn() const;
-  // Nothing of what such a node holds is taken from here on, unless it is there anyway.
-  void RefuseLate();
+  // Nothing of what such a node holds below this generation is taken from here on, unless it is there anyway.
+  void RefuseLate(uint64_t below = kNoLimit);
   void RaiseGenerations(uint64_t seen);
   void ForgetRefused(NodeReport& report, uint32_t node, Effects* effects)
       MMC_REQUIRES(report.mutex);

@@ -62,7 +62,8 @@ Result<Joined> MetaState::Join(const JoinSpec& spec, TimePoint now) {
   {
     MutexLock lock(recovery_mutex_);  // what is removed from here on is not adopted any more
     MMC_ASSIGN_OR_RETURN(
-        admission, membership_.Join(spec, options_.max_nodes, options_.max_feed_records, now));
+        admission, membership_.Join(spec, options_.max_nodes, options_.max_feed_records, now, !recovering()));
+    if (admission.newer_join != 0) return Joined{.newer_join = admission.newer_join};
     if (admission.want_catalog) burying_.store(true);
   }
   Effects effects;
@@ -70,7 +71,7 @@ Result<Joined> MetaState::Join(const JoinSpec& spec, TimePoint now) {
   RefreshPool();
   effects.space = true;
   Tell(effects);
-  return Joined{admission.node, admission.resumed, admission.want_catalog};
+  return Joined{.node = admission.node, .resumed = admission.resumed, .want_catalog = admission.want_catalog};
 }
 
 Result<NodeHealth> MetaState::NodeHeartbeat(uint32_t node, uint64_t incarnation, TimePoint now) {
@@ -87,13 +88,16 @@ Status MetaState::NodeLeave(uint32_t node, uint64_t incarnation, TimePoint now) 
 
 Status MetaState::CatalogSync(uint32_t node, uint64_t incarnation, uint64_t acked_seq,
                               std::span<const uint64_t> fenced, size_t max_entries,
-                              CatalogBatch* out, TimePoint now, bool fenced_all) {
-  MMC_ASSIGN_OR_RETURN(auto feed, membership_.Feed(node, incarnation, fenced_all, now));
+                              CatalogBatch* out, TimePoint now, bool fenced_all, uint64_t join) {
+  MMC_ASSIGN_OR_RETURN(auto feed, membership_.Feed(node, incarnation, fenced_all, now, join));
   std::vector<FreeItem> freed;
   bool acked_more = false;
   MMC_RETURN_IF_ERROR(feed->Poll(acked_seq, fenced, max_entries, out, &freed, &acked_more));
   Effects effects;
-  if (acked_more) effects.acked.push_back(node);
+  if (acked_more) {
+    effects.acked.push_back(node);
+    membership_.NoteAcked(node, *feed);
+  }
   for (FreeItem& item : freed) Release(std::move(item), now, &effects);
   Tell(effects);
   return Status::Ok();

@@ -49,9 +49,9 @@ bool MetaState::MayReturn() const {
   return !options_.members_known || !membership_.Absent(options_.members).empty();
 }
 
-void MetaState::RefuseLate() {
+void MetaState::RefuseLate(uint64_t below) {
   uint64_t floor = late_floor_.load();
-  const uint64_t next = next_generation_.load();
+  const uint64_t next = std::min(below, next_generation_.load());
   while (floor < next && !late_floor_.compare_exchange_weak(floor, next)) {
   }
   burying_.store(false);  // after the floor: it stands for all that is not buried from here on
@@ -91,8 +91,9 @@ void MetaState::CountConflict(NodeReport& report, ConflictKind kind, std::string
 }
 
 Result<ReportProgress> MetaState::TakeReport(uint32_t node, uint64_t incarnation,
-                                             std::span<const ReportedRecord> records, bool last, TimePoint now) {
-  MMC_ASSIGN_OR_RETURN(auto report, membership_.OpenReport(node, incarnation, now));
+                                             std::span<const ReportedRecord> records, bool last, TimePoint now,
+                                             uint64_t join) {
+  MMC_ASSIGN_OR_RETURN(auto report, membership_.OpenReport(node, incarnation, now, join));
   if (report == nullptr) return ReportProgress{.done = true};
   MutexLock lock(report->mutex);
   if (report->phase.load() == NodeReport::Phase::kReplaced) {
@@ -151,6 +152,7 @@ void MetaState::ForgetRefused(NodeReport& report, uint32_t node, Effects* effect
   }
   feed.Flow();
   effects->feeds.push_back(node);
+  effects->acked.push_back(node);  // there may be nothing to acknowledge
 }
 
 void MetaState::AdoptOne(NodeReport& report, Adoption::Ready& ready, TimePoint now, Effects* effects) {

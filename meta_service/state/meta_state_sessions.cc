@@ -35,6 +35,15 @@ Status MetaState::SessionHeartbeat(uint64_t id, TimePoint now) {
   return Status::Ok();
 }
 
+Result<uint64_t> MetaState::RemovalLimit(uint64_t session_id, uint64_t call, TimePoint now) {
+  // Whatever is committed from here on has a higher generation, so it does not matter when it is carried out.
+  const uint64_t next = next_generation_.load();
+  if (session_id == 0) return next;
+  MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
+  session->Heard(now);
+  return session->RemovalLimit(call, next);
+}
+
 Status MetaState::CloseSession(uint64_t id, TimePoint now) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(id));
   Effects effects;

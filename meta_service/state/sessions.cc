@@ -26,10 +26,28 @@ bool Session::TakePin(uint64_t generation, Pin* pin) {
   return true;
 }
 
+Result<uint64_t> Session::RemovalLimit(uint64_t call, uint64_t next) {
+  MutexLock lock(mutex_);
+  if (ended()) return Status(Code::kSessionLost, "session " + std::to_string(id_) + " has ended, open a new one");
+  const auto known = removals_.find(call);
+  if (known != removals_.end()) return known->second;
+  if (call <= forgotten_removal_) {
+    return Status(Code::kCancelled, "removal " + std::to_string(call) + " of session " + std::to_string(id_) +
+                                        " is older than those that are remembered: ask with a new number");
+  }
+  removals_.emplace(call, next);
+  if (removals_.size() > kMaxRemovals) {
+    forgotten_removal_ = removals_.begin()->first;
+    removals_.erase(removals_.begin());
+  }
+  return next;
+}
+
 bool Session::End(std::unordered_map<uint64_t, Pin>* pins) {
   MutexLock lock(mutex_);
   if (ended_.exchange(true, std::memory_order_acq_rel)) return false;
   pins->swap(pins_);
+  removals_.clear();
   return true;
 }
 

@@ -57,10 +57,16 @@ class Session {
   bool AddPin(uint64_t generation, uint64_t hash, uint32_t max);
   // One pin less; `pin` says which object has to lose one. False: this session holds none.
   bool TakePin(uint64_t generation, Pin* pin);
+  // Up to which generation removal `call` may take what is there: `next` when it comes for the first time, later the
+  // same again. Errors: kSessionLost (ended), kCancelled (older than those that are remembered).
+  Result<uint64_t> RemovalLimit(uint64_t call, uint64_t next);
   // True for the one caller that ends it; `pins` are to be released.
   bool End(std::unordered_map<uint64_t, Pin>* pins);
 
  private:
+  // Of the newest calls. A client has far fewer under way, and may ask anew where that is not so.
+  static constexpr size_t kMaxRemovals = 64;
+
   const uint64_t id_;
   const std::string name_, host_id_;
   const uint32_t pid_;
@@ -71,6 +77,8 @@ class Session {
   std::atomic<bool> ended_{false};
   Mutex mutex_;
   std::unordered_map<uint64_t, Pin> pins_ MMC_GUARDED_BY(mutex_);  // by generation
+  std::map<uint64_t, uint64_t> removals_ MMC_GUARDED_BY(mutex_);   // call -> up to which generation
+  uint64_t forgotten_removal_ MMC_GUARDED_BY(mutex_) = 0;          // this one and older ones are in doubt
 };
 
 class Sessions {

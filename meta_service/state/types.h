@@ -44,7 +44,7 @@ const char* NodeHealthName(NodeHealth health);
 struct MemberRow {
   enum class Kind : uint8_t {
     kHere = 0,     // is in the pool; while recovering also: was, and may come back
-    kMissing = 1,  // was, and had not come back when the recovery was over
+    kMissing = 1,  // was, and had not come back when the recovery was over; or has, and must still forget something
     kGone = 2,     // this incarnation is over: it was declared dead, or stayed away for a whole term
   };
   Kind kind = Kind::kHere;
@@ -196,6 +196,7 @@ struct JoinSpec {
   bool must_resume =
       false;  // refuse it when this incarnation is not known (and it keeps no memory)
   bool wants_tickets = false;  // whoever is told of space there gets a ticket for it, see StateOptions::write_ticket
+  uint64_t join = 0;  // grows with every join of that name; 0: not known
 };
 
 struct Joined {
@@ -203,6 +204,7 @@ struct Joined {
   bool resumed = false;
   bool want_catalog =
       false;  // what it holds is asked for; no space of it is given out before it has fenced all
+  uint64_t newer_join = 0;  // not 0: this join is older than that one, and nothing was done
 };
 
 struct NodeInfo {
@@ -260,7 +262,7 @@ struct ReportProgress {
   std::string example;  // of a conflict
 };
 
-// Commits that want to know when an owner's catalog has them.
+// Commits and removals that want to know when an owner's catalog has, or has forgotten, them.
 class CatalogFeed;
 struct AckWait {
   std::shared_ptr<CatalogFeed> feed;

@@ -14,4 +14,5 @@ mmc_fuzz(http_wire_fuzz SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/http_wire_fuzz.
 mmc_fuzz(catalog_fuzz SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/catalog_fuzz.cc DEPS mmc_local
   SEEDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/seeds/catalog)
 mmc_test(local_service_test SOURCES ${unit}/local_service_test.cc DEPS mmc_local mmc_meta mmc_fabric mmc_proto)
+mmc_test(local_fences_test SOURCES ${unit}/local_fences_test.cc DEPS mmc_local mmc_meta mmc_fabric mmc_proto)
 mmc_test(local_copier_test SOURCES ${unit}/local_copier_test.cc DEPS mmc_local mmc_meta mmc_fabric mmc_proto)

@@ -7,8 +7,9 @@ status that leaves it open) may have taken effect at any time since its begin, o
 What may be observed of version v of a key:
  - a put of v had begun before the observation ended;
  - v was not followed for good: no remove that succeeded, and no commit of another version, lies wholly between the
-   moment by which v was committed and the observation. A meta service that dies may forget a removal of which no
-   catalog had heard yet, so a remove that is followed by such a death before the observation proves nothing.
+   moment by which v was committed and the observation. Commits and removals are durable in the pools that are looked
+   at; evictions are not: a meta service that dies may forget that v was evicted before the other version came and went,
+   so a commit of another version that is followed by such a death proves nothing.
 What may explain a miss:
  - no put was known to be committed before the miss began, or
  - a remove, or an eviction (the pool's counter moved), or the loss of a node, between the last proof that the version
@@ -116,7 +117,7 @@ class KeyHistory:
             return f"seen before it was put: {put}"
         there = self.committed[get.version]
         remove = self.removed.before(get.begin)
-        if remove is not None and there < remove[0] and not self._died(remove[0], get.end):
+        if remove is not None and there < remove[0]:
             return f"it had been removed: {remove[1]}"
         other = self.followed.before(get.begin)
         if other is not None and there < other[0] and not self._died(there, get.end):

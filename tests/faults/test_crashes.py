@@ -61,7 +61,7 @@ class Scenario:
             self.pool.release(worker)
 
     def lasts(self, answer, undertaker):
-        """Whether what was answered must be there: a commit that is in no catalog yet may go with the meta service."""
+        """Whether what was answered stays so: what no catalog has heard of yet may go with the meta service."""
         return answer is not None and answer["code"] == "OK" and (self.sync or undertaker.victim != "meta")
 
     def get_base(self, undertaker, keys):
@@ -97,9 +97,8 @@ class Remove(Scenario):
 
     def run(self, undertaker):
         answer = self.ask(undertaker, do="remove", key="new")
-        # A removal that no catalog has yet is undone when the meta service dies.
-        gone = answer is not None and answer["code"] == "OK" and undertaker.victim != "meta"
-        return {"new": {None} if gone else {1, None}}
+        # As commits: answered when the catalogs have forgotten (sync), or undone when the meta service dies before.
+        return {"new": {None} if self.lasts(answer, undertaker) else {1, None}}
 
 
 class Evict(Scenario):

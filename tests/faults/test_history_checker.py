@@ -44,7 +44,8 @@ GOOD = {
     "a put that outlasts a remove": [put(1, 0, 9), remove(2, 3), get(1, 10, 11)],
     "evicted": [put(1, 0, 1), get(1, 2, 3), evicted(4, 5), miss(6, 7)],
     "a node with it was lost": [put(1, 0, 1), Happening("node lost", 2, 3), miss(6, 7)],
-    "a removal that died with the meta service": [put(1, 0, 1), remove(2, 3), killed(3.5), get(1, 4, 5)],
+    "an eviction that died with the meta service": [
+        put(1, 0, 1), evicted(1, 2), put(2, 3, 4), killed(4.5), get(1, 5, 6)],
     "nothing was put": [miss(0, 1)],
     "refused": [put(1, 0, 1, "NO_SPACE"), miss(2, 3)],
     "an error says nothing": [put(1, 0, 1), Call("get", "k", 2, 3, "DEADLINE")],
@@ -55,8 +56,8 @@ BAD = {
     "seen before it was put": ([get(1, 0, 1), put(1, 2, 3)], "before it was put"),
     "a put that was refused": ([put(1, 0, 1, "NO_SPACE"), get(1, 2, 3)], "refused"),
     "back after its removal": ([put(1, 0, 1), remove(2, 3), get(1, 4, 5)], "had been removed"),
-    "back after a removal before the meta service died": (
-        [put(1, 0, 1), killed(1.5), remove(2, 3), get(1, 4, 5)], "had been removed"),
+    "back after its removal, with another meta service": (
+        [put(1, 0, 1), remove(2, 3), killed(3.5), get(1, 4, 5)], "had been removed"),
     "back although another was put since": (
         [put(1, 0, 1), evicted(1, 2), put(2, 3, 4), get(1, 5, 6)], "made way"),
     "back although another was seen since": (

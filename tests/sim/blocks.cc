@@ -29,7 +29,8 @@ bool Overlap(const Place& a, const Place& b) {
 const char* MutationName(Mutation mutation) {
   static constexpr const char* kNames[kMutations] = {"none",           "forget_nothing", "fence_nothing",
                                                      "long_leases",    "commit_nothing", "lose_records",
-                                                     "remove_nothing", "lose_fences",    "write_beside"};
+                                                     "remove_nothing", "lose_fences",    "write_beside",
+                                                     "forget_calls",   "answer_early",   "forget_joins"};
   return kNames[static_cast<int>(mutation)];
 }
 
@@ -42,7 +43,10 @@ const char* BrokenBy(Mutation mutation) {
                                                           "misses catalogs",
                                                           "removals keys",
                                                           "rest",
-                                                          "bytes statuses"};
+                                                          "bytes statuses",
+                                                          "misses",
+                                                          "removals",
+                                                          "joins"};
   return kInvariants[static_cast<int>(mutation)];
 }
 
@@ -150,18 +154,37 @@ void Blocks::OnWrite(const Place& place, uint64_t session) {
 
 // ---- calls --------------------------------------------------------------------------------------------------------
 
-bool Blocks::Before(uint16_t method, const MessageLite& request, MessageLite* reply) {
-  RemoveMany(method, request);
-  if (method == proto::kPutCommit.id) BeforeCommit(static_cast<const proto::PutCommitRequest&>(request));
+bool Blocks::Before(uint16_t method, MessageLite* request, MessageLite* reply) {
+  RemoveMany(method);
+  if (method == proto::kPutCommit.id) BeforeCommit(static_cast<const proto::PutCommitRequest&>(*request));
+  if (method == proto::kJoin.id) join_numbers_[request] = static_cast<const proto::JoinRequest&>(*request).join();
+  return mutation == Mutation::kNone || PlayTrick(method, request, reply);
+}
+
+bool Blocks::PlayTrick(uint16_t method, MessageLite* request, MessageLite* reply) {
   if (method == proto::kPutCommit.id && mutation == Mutation::kCommitNothing && Tricked(0.05)) {
-    const auto& in = static_cast<const proto::PutCommitRequest&>(request);
+    const auto& in = static_cast<const proto::PutCommitRequest&>(*request);
     for (int i = 0; i < in.grant_size(); ++i) static_cast<proto::PutCommitReply*>(reply)->add_status(0);
     return false;
   }
-  if (method == proto::kRemove.id && mutation == Mutation::kRemoveNothing && Tricked(0.2)) {
-    const auto& in = static_cast<const proto::RemoveRequest&>(request);
-    const auto keys = proto::DecodeKeys(in.keys());
-    for (size_t i = 0; keys.ok() && i < keys->size(); ++i) static_cast<proto::RemoveReply*>(reply)->add_status(0);
+  if (mutation == Mutation::kForgetJoins) {
+    if (method == proto::kJoin.id) static_cast<proto::JoinRequest*>(request)->clear_join();
+    if (method == proto::kCatalogSync.id) static_cast<proto::CatalogSyncRequest*>(request)->clear_join();
+    if (method == proto::kCatalogReport.id) static_cast<proto::CatalogReportRequest*>(request)->clear_join();
+  }
+  if (method != proto::kRemove.id) return true;
+  auto& in = static_cast<proto::RemoveRequest&>(*request);
+  auto* const answers = static_cast<proto::RemoveReply*>(reply)->mutable_status();
+  const auto keys = proto::DecodeKeys(in.keys());
+  if (mutation == Mutation::kForgetCalls) in.set_session(0);
+  if (mutation == Mutation::kRemoveNothing && Tricked(0.2)) {
+    answers->Resize(static_cast<int>(keys->size()), 0);
+    return false;
+  }
+  if (mutation == Mutation::kAnswerEarly && state_ != nullptr && !state_->recovering()) {
+    std::vector<Code> codes(keys->size());
+    state_->Remove(*keys, codes, Clock::Real().Now());
+    for (const Code code : codes) answers->Add(static_cast<uint32_t>(code));
     return false;
   }
   return true;
@@ -169,7 +192,7 @@ bool Blocks::Before(uint16_t method, const MessageLite& request, MessageLite* re
 
 void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* reply, const Status& status) {
   if (!status.ok() || state_ == nullptr) return;
-  RemoveMany(method, request);
+  RemoveMany(method);
   switch (method) {
     case proto::kOpenSession.id:
       Heard(static_cast<proto::OpenSessionReply*>(reply)->session());
@@ -191,16 +214,6 @@ void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* rep
     case proto::kPutCommit.id:
       Heard(static_cast<const proto::PutCommitRequest&>(request).session());
       break;
-    case proto::kRemove.id: {
-      // Also one that comes late: its client has asked again since, and may have been answered.
-      const auto keys = proto::DecodeKeys(static_cast<const proto::RemoveRequest&>(request).keys());
-      const auto& answers = static_cast<proto::RemoveReply*>(reply)->status();
-      for (size_t i = 0; keys.ok() && i < keys->size(); ++i) {
-        if (answers.Get(static_cast<int>(i)) != 0) continue;
-        for (auto& [id, put] : history_.puts()) put.may_be_lost |= put.committed && put.key == (*keys)[i];
-      }
-      break;
-    }
     case proto::kExists.id:
       AfterExists(static_cast<const proto::ExistsRequest&>(request), *static_cast<proto::ExistsReply*>(reply));
       break;
@@ -210,6 +223,9 @@ void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* rep
     case proto::kUnpin.id:
       AfterUnpin(static_cast<const proto::UnpinRequest&>(request), *static_cast<proto::UnpinReply*>(reply));
       break;
+    case proto::kJoin.id:
+      AfterJoin(static_cast<const proto::JoinRequest&>(request), *static_cast<proto::JoinReply*>(reply));
+      break;
     case proto::kCatalogSync.id:
       AfterSync(static_cast<const proto::CatalogSyncRequest&>(request), static_cast<proto::CatalogSyncReply*>(reply));
       break;
@@ -218,14 +234,11 @@ void Blocks::After(uint16_t method, const MessageLite& request, MessageLite* rep
   }
 }
 
-// At the beginning and at the end of one; it may come late, when its client has asked again and been answered.
-void Blocks::RemoveMany(uint16_t method, const MessageLite& request) {
-  const bool all = method == proto::kRemoveAll.id;
-  if (!all && method != proto::kRemoveByPrefix.id) return;
-  const std::string prefix = all ? "" : static_cast<const proto::RemoveByPrefixRequest&>(request).prefix();
+// At the beginning and at the end of one. Which of its keys a node that is away holds nobody knows: what it brings back
+// late is refused.
+void Blocks::RemoveMany(uint16_t method) {
+  if (method != proto::kRemoveAll.id && method != proto::kRemoveByPrefix.id) return;
   for (auto& [id, put] : history_.puts()) {
-    put.may_be_lost |= put.committed && put.key.starts_with(prefix);
-    // Which of the keys a node that is away holds nobody knows: what it brings back late is refused.
     for (const Holder& holder : put.holders) put.may_be_lost |= !IsMember(holder);
   }
 }
@@ -314,6 +327,24 @@ void Blocks::AfterUnpin(const proto::UnpinRequest& request, const proto::UnpinRe
   }
 }
 
+void Blocks::AfterJoin(const proto::JoinRequest& request, const proto::JoinReply& reply) {
+  const auto number = join_numbers_.extract(&request);
+  Joined& newest = joins_[request.name()];
+  if (reply.newer_join() == 0 && number.mapped() > newest.number) {
+    newest = {number.mapped(), request.incarnation(), {}};
+    for (const auto& endpoint : request.endpoints()) newest.endpoints.push_back(endpoint.address());
+  }
+  uint64_t version = 0;
+  for (const meta::NodeInfo& info : state_->Directory(TimePoint(), &version)) {
+    if (info.name != request.name()) continue;
+    std::vector<std::string> endpoints;
+    for (const meta::EndpointInfo& endpoint : info.endpoints) endpoints.push_back(endpoint.address);
+    if (info.incarnation == newest.incarnation && endpoints == newest.endpoints) return;
+    violated_("joins", "node " + info.name + " is known by an older join than its newest, " +
+                           std::to_string(newest.number));
+  }
+}
+
 void Blocks::AfterSync(const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply) {
   const Node* node = FindNode(request.node());
   for (const auto& result : request.copy_results()) {
@@ -343,7 +374,7 @@ void Blocks::AfterSync(const proto::CatalogSyncRequest& request, proto::CatalogS
   }
 }
 
-void Blocks::MetaDied(bool durable) {
+void Blocks::MetaDied(bool durable, bool members) {
   std::map<Holder, std::set<uint64_t>> kept;  // checksums
   const bool on_their_way = state_ != nullptr && state_->figures().feed_records > 0;
   for (auto& [id, put] : history_.puts()) {
@@ -360,8 +391,9 @@ void Blocks::MetaDied(bool durable) {
       }
       if (known->second.contains(put.checksum)) still.insert(holder);
     }
-    // A record on its way reaches a catalog even now.
-    put.may_return |= !still.empty() || on_their_way;
+    // A record on its way reaches a catalog even now. What a durable removal was answered for is in none of those that
+    // count for the next start; it has to know which do.
+    if (!durable || !members) put.may_return |= !still.empty() || on_their_way;
     // What a durable commit answered OK is in the catalogs, or was removed.
     if (durable && put.outcome == Code::kOk && put.returned != Scheduler::kNever) continue;
     put.may_be_lost |= still.empty();

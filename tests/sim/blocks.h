@@ -1,6 +1,7 @@
 // Blocks: whose every unit of every segment is, as the answers of the meta service say, and whether it was free to be
 // given (promise 3): no lease and no pin on it, no catalog that claims it, no write under way that could touch it; and
-// whether every write is of him whose grant it is, while it is one (promise 4).
+// whether every write is of him whose grant it is, while it is one (promise 4). And whether a node is known as its
+// newest process has said.
 //
 // It looks at the calls where they are carried out (CallObserver), and is told of every write by the data plane.
 //
@@ -35,8 +36,11 @@ enum class Mutation : uint8_t {
   kRemoveNothing,  // some removals are answered and not carried out
   kLoseFences,     // nodes are not told which sessions to fence
   kWriteBeside,    // some writes go to the unit beside the right one
+  kForgetCalls,    // a removal that comes again is taken for another one
+  kAnswerEarly,    // removals are answered before the catalogs have forgotten
+  kForgetJoins,    // a join, a poll or a report of before is taken for one of now
 };
-inline constexpr int kMutations = 9;
+inline constexpr int kMutations = 12;
 const char* MutationName(Mutation mutation);
 // The invariants that it breaks, separated by spaces.
 const char* BrokenBy(Mutation mutation);
@@ -53,13 +57,14 @@ class Blocks final : public CallObserver {
     leases_.clear();
     pins_.clear();
     grants_.clear();
+    joins_.clear();
   }
   std::function<std::string(const std::string& node)> catalog_path;
   std::function<void(const std::string& line)> trace;  // null: nobody listens
   Mutation mutation = Mutation::kNone;
   Nanos session_expiry = 0;
 
-  bool Before(uint16_t method, const google::protobuf::MessageLite& request,
+  bool Before(uint16_t method, google::protobuf::MessageLite* request,
               google::protobuf::MessageLite* reply) override;
   void After(uint16_t method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
              const Status& status) override;
@@ -68,8 +73,8 @@ class Blocks final : public CallObserver {
   // The catalog of that node, when it is of this incarnation.
   Result<local::CatalogImage> Catalog(const Holder& holder) const;
   bool IsMember(const Holder& holder);
-  // What the catalogs had when the meta service died.
-  void MetaDied(bool durable);
+  // What the catalogs had when the meta service died. `members`: the next one knows who was there.
+  void MetaDied(bool durable, bool members);
 
  private:
   struct Node {
@@ -96,6 +101,12 @@ class Blocks final : public CallObserver {
     bool committed = false;
     std::string key;
   };
+  // The newest of a node that was taken.
+  struct Joined {
+    uint64_t number = 0;
+    uint64_t incarnation = 0;
+    std::vector<std::string> endpoints;
+  };
   using SegmentKey = std::tuple<std::string, uint32_t, uint32_t>;  // node, segment, epoch
 
   const Node* FindNode(uint32_t id);
@@ -111,8 +122,10 @@ class Blocks final : public CallObserver {
   void AfterExists(const proto::ExistsRequest& request, const proto::ExistsReply& reply);
   void AfterLookup(const proto::LookupRequest& request, proto::LookupReply* reply);
   void AfterUnpin(const proto::UnpinRequest& request, const proto::UnpinReply& reply);
+  void AfterJoin(const proto::JoinRequest& request, const proto::JoinReply& reply);
   void AfterSync(const proto::CatalogSyncRequest& request, proto::CatalogSyncReply* reply);
-  void RemoveMany(uint16_t method, const google::protobuf::MessageLite& request);
+  void RemoveMany(uint16_t method);
+  bool PlayTrick(uint16_t method, google::protobuf::MessageLite* request, google::protobuf::MessageLite* reply);
   bool Tricked(double chance);
 
   Scheduler& scheduler_;
@@ -126,6 +139,8 @@ class Blocks final : public CallObserver {
   std::map<uint64_t, Nanos> heard_;  // sessions that are open, as far as can be seen
   std::vector<Lease> leases_;
   std::multimap<uint64_t, Pin> pins_;  // by generation
+  std::map<std::string, Joined> joins_;
+  std::map<const google::protobuf::MessageLite*, uint64_t> join_numbers_;  // of calls that are carried out now
   std::map<uint64_t, uint64_t> copies_;  // id -> checksum
   std::map<SegmentKey, std::vector<Unit>> units_;
 };

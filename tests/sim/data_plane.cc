@@ -263,7 +263,10 @@ class SimTransport final : public fabric::Transport {
     hub->transport = capabilities_.name;
     hub->one_sided = capabilities_.one_sided;
     hub->presence_file = options.presence_file;
-    hub->address = "127.0.0.1:" + std::to_string(1000 + plane.next_port++);
+    // A node listens where it did before; the socket of its host has a new number each time.
+    uint64_t& port = plane.ports[hub->node + (capabilities_.one_sided ? " shm" : " tcp")];
+    if (port == 0 || capabilities_.one_sided) port = 1000 + plane.next_port++;
+    hub->address = "127.0.0.1:" + std::to_string(port);
     hub->regions = &regions;
     plane.hubs[hub->address] = hub;
     return std::unique_ptr<fabric::Listener>(new SimListener(std::move(hub)));

@@ -91,6 +91,7 @@ class DataPlane {
   std::list<Flight> flights;
   std::list<std::weak_ptr<Connection>> all_connections;  // of all hubs, those that are gone too
   uint64_t next_port = 1;
+  std::map<std::string, uint64_t> ports;
 
  private:
   static inline DataPlane* current_ = nullptr;

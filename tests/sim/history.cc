@@ -86,14 +86,13 @@ void History::EndRemove(uint64_t id, const Status& status) {
   const bool known = status.ok() || status.code() == Code::kNotFound;
   remove.returned = scheduler_.now();
   if (known) remove.over = scheduler_.now();
-  remove.done = status.ok() && !remove.prefix;
+  remove.done = status.ok();
   if (!known) Saw("remove", remove.key, status);
 }
 
 bool History::Removed(const PutRecord& put) const {
   for (const RemoveRecord& remove : removes_) {
-    const bool hits_key = remove.prefix ? put.key.starts_with(remove.key) : remove.key == put.key;
-    if (hits_key && remove.over >= put.invoked) return true;
+    if (remove.Hits(put.key) && remove.over >= put.invoked) return true;
   }
   return false;
 }
@@ -120,7 +119,7 @@ void History::Hit(const std::string& key, std::string_view bytes, Nanos asked, b
   if (!put.committed) return violated_("bytes", "a get returned the value of " + Describe(put) + ", never committed");
   if (put.outcome != Code::kOk || put.may_return || cached) return;
   for (const RemoveRecord& remove : removes_) {
-    if (remove.done && remove.key == key && remove.invoked > put.returned && remove.returned < asked) {
+    if (remove.done && remove.Hits(key) && remove.invoked > put.returned && remove.returned < asked) {
       return violated_("removals", "a get returned the value of " + Describe(put) + ", which was removed at " +
                                        std::to_string(remove.returned / kMicro) + " us");
     }

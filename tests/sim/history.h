@@ -42,7 +42,7 @@ struct PutRecord {
   std::set<Holder> holders;
   bool copied = false;      // its replicas have moved: the holders are those it ever had
   bool may_be_lost = false;  // no catalog had it when the meta service died
-  bool may_return = false;   // removed, but a catalog still had it when the meta service died
+  bool may_return = false;   // a catalog still had it when the meta service died, whatever it had answered
   uint64_t evicted_before = 0;
 };
 
@@ -53,6 +53,7 @@ struct RemoveRecord {
   Nanos over = 0;                      // it is not carried out any more
   Nanos returned = Scheduler::kNever;
   bool done = false;                   // answered: removed
+  bool Hits(const std::string& other) const { return prefix ? other.starts_with(key) : other == key; }
 };
 
 class History {

@@ -169,7 +169,7 @@ void Network::Send(const CallPtr& call) {
 void Network::Arrive(const CallPtr& call, uint64_t run) {
   if (call->lost) return;
   const Process& from = *call->peer->process;
-  if ((from.offline || from.dead) && (run == 0 || call->late)) return;
+  if ((from.offline || from.dead) && run == 0) return;
   if (partitioned(call->peer->process)) {  // sent again and again
     auto self = shared_from_this();
     scheduler_.After(kRetransmission, [self, call, run] { self->Arrive(call, run); });
@@ -340,7 +340,7 @@ void SimServer::Run(uint16_t id, const std::string& request, TimePoint deadline,
   running->count = &running_;
   ++running_;
   if (!running->request->ParseFromString(request)) return running->End(Status(Code::kMalformed, "request"));
-  if (observer != nullptr && !observer->Before(id, *running->request, running->reply.get())) {
+  if (observer != nullptr && !observer->Before(id, running->request.get(), running->reply.get())) {
     return running->End(Status::Ok());
   }
   rpc::CallContext context;

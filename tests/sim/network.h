@@ -40,8 +40,8 @@ class SimServer;
 class CallObserver {
  public:
   virtual ~CallObserver() = default;
-  // False: it is not carried out; the (empty) reply is answered.
-  virtual bool Before(uint16_t, const google::protobuf::MessageLite&, google::protobuf::MessageLite*) { return true; }
+  // False: it is not carried out; the reply, as it is left, is answered.
+  virtual bool Before(uint16_t, google::protobuf::MessageLite*, google::protobuf::MessageLite*) { return true; }
   virtual void After(uint16_t, const google::protobuf::MessageLite&, google::protobuf::MessageLite*, const Status&) {}
 };
 

@@ -47,6 +47,8 @@ void World::MakePlan() {
     p.evicting = true;
     p.max_value = 512 << 10;
   }
+  if (options_.mutation == Mutation::kForgetCalls || options_.mutation == Mutation::kForgetJoins) p.cut = 0.1;
+  if (options_.mutation == Mutation::kAnswerEarly) p.durable = p.members = true;
   scheduler_.SetPreemption(dice_.Chance(0.5) ? 0.03 : 0);
 }
 

@@ -55,13 +55,13 @@ void World::StopMeta(bool killed) {
   meta_busy_ = true;
   scheduler_.Thaw(meta_process_);
   if (killed) {
-    blocks_.MetaDied(plan_.durable);
+    blocks_.MetaDied(plan_.durable, plan_.members);
     network_->DetachNow();
   }
   bool stopped = false;
   scheduler_.Spawn(meta_process_, [this, killed, &stopped] {
     meta_->Stop(Clock::Real().Now() + milliseconds(500));
-    if (!killed) blocks_.MetaDied(plan_.durable);
+    if (!killed) blocks_.MetaDied(plan_.durable, plan_.members);
     for (const uint64_t bytes : meta_->state().figures().evicted_bytes) evicted_before_ += bytes;
     blocks_.SetState(nullptr);
     meta_.reset();

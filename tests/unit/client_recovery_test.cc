@@ -235,6 +235,84 @@ TEST(Recovery, ARemovalWhoseAnswerWasLostIsMadeAgain) {
   EXPECT_EQ(GetOne(*client, "b").code(), Code::kNotFound);
 }
 
+// The first attempt does not get there, and comes long after the second was answered.
+template <typename M>
+class LateRemoval {
+ public:
+  LateRemoval(FaultyChannel& calls, const M& method) : method_(method) {
+    calls.SetBefore([this](uint16_t id, const MessageLite& request) {
+      if (id != method_.id || held_) return Status::Ok();
+      held_ = true;
+      first_ = static_cast<const typename M::Request&>(request);
+      return Status(Code::kConnectionLost, "test: it is on its way");
+    });
+  }
+  Status Arrive(Cluster& cluster) {
+    typename M::Reply reply;
+    return cluster.RawChannel()->Call(method_, first_, &reply, In(seconds(30)));
+  }
+  bool held() const { return held_; }
+
+ private:
+  const M& method_;
+  bool held_ = false;
+  typename M::Request first_;
+};
+
+TEST(Recovery, ALateRemovalTakesNothingThatWasPutSince) {
+  Cluster cluster(Pool(1));
+  std::shared_ptr<FaultyChannel> calls;
+  auto client = cluster.ConnectFaulty(cluster.Options(), &calls);
+  const std::string_view key = "p/k";
+  const auto check = [&](const auto& method, const auto& remove) {
+    ASSERT_EQ(PutOne(*client, key, "old"), Status::Ok());
+    LateRemoval late(*calls, method);
+    ASSERT_TRUE(remove());
+    ASSERT_TRUE(late.held());
+    ASSERT_EQ(PutOne(*client, key, "new"), Status::Ok());
+    EXPECT_EQ(late.Arrive(cluster), Status::Ok());
+    EXPECT_EQ(GetOne(*client, key).value_or(""), "new");
+    calls->SetBefore([](uint16_t, const MessageLite&) { return Status::Ok(); });
+    ASSERT_TRUE(client->Remove(std::span(&key, 1)).ok());
+  };
+  check(proto::kRemove, [&] { return client->Remove(std::span(&key, 1)).ok(); });
+  check(proto::kRemoveByPrefix, [&] { return client->RemoveByPrefix("p/").ok(); });
+  check(proto::kRemoveAll, [&] { return client->RemoveAll().ok(); });
+}
+
+TEST(Recovery, ARemovalOfBeforeARestartIsNotCarriedOutAfterIt) {
+  Cluster cluster(Pool(1));
+  std::shared_ptr<FaultyChannel> calls;
+  auto client = cluster.ConnectFaulty(cluster.Options(), &calls);
+  const std::string_view key = "k";
+  ASSERT_EQ(PutOne(*client, key, "old"), Status::Ok());
+  LateRemoval late(*calls, proto::kRemove);
+  ASSERT_TRUE(client->Remove(std::span(&key, 1)).ok());
+  cluster.RestartMeta();
+  ASSERT_EQ(PutOne(*client, key, "new"), Status::Ok());
+  EXPECT_EQ(late.Arrive(cluster).code(), Code::kSessionLost);
+  EXPECT_EQ(GetOne(*client, key).value_or(""), "new");
+}
+
+// The meta service dies the moment it has answered: the removal is in the catalogs.
+TEST(Recovery, ADurableRemovalOutlivesTheMetaService) {
+  Cluster cluster(Pool(2));
+  auto client = cluster.Connect();
+  PutOptions two;
+  two.replicas = 2;
+  std::vector<std::string> keys;
+  for (int i = 0; i < 20; ++i) keys.push_back("k" + std::to_string(i));
+  const std::vector<std::string_view> views(keys.begin(), keys.end());
+  for (const std::string& key : keys) ASSERT_EQ(PutOne(*client, key, "value", two), Status::Ok());
+  const auto removed = client->Remove(std::span(views).first(10));
+  ASSERT_TRUE(removed.ok());
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(cluster.node(i).stats().objects, 10U);
+  ASSERT_TRUE(client->RemoveByPrefix("k").ok());
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(cluster.node(i).stats().objects, 0U);
+  cluster.RestartMeta();
+  EXPECT_THAT(*client->Exists(views), testing::Each(0));
+}
+
 TEST(Recovery, PutsAndGetsRideThroughRestarts) {
   Cluster cluster(Pool(2));
   constexpr int kWriters = 4;

@@ -40,6 +40,57 @@ TEST_F(MetaMembership, TheSameIncarnationResumesWithItsObjects) {
   EXPECT_EQ(state_.Join(again, now()).code(), Code::kStaleNode);
 }
 
+TEST_F(MetaMembership, AnOlderJoinThatComesLateChangesNothing) {
+  JoinSpec spec{.name = "n",
+                .incarnation = 7,
+                .host_id = "h",
+                .endpoints = {{"tcp", "127.0.0.1:2"}},
+                .segments = {{1, 1, Medium::kDram, 2_MiB, -1}},
+                .join = 20};
+  const auto joined = state_.Join(spec, now());
+  ASSERT_TRUE(joined.ok());
+  EXPECT_EQ(joined->newer_join, 0u);
+  ASSERT_EQ(Put(OpenSession(), "a", 4096), Code::kOk);
+  const uint64_t version = state_.directory_version();
+  JoinSpec late = spec;  // of the process before
+  late.join = 19;
+  late.endpoints = {{"tcp", "127.0.0.1:1"}};
+  EXPECT_EQ(state_.Join(late, now())->newer_join, 20u);
+  late.incarnation = 6;  // and of the one before that
+  EXPECT_EQ(state_.Join(late, now())->newer_join, 20u);
+  EXPECT_EQ(Info(joined->node).endpoints[0].address, "127.0.0.1:2");
+  EXPECT_EQ(state_.directory_version(), version);
+  EXPECT_TRUE(Exists("a"));
+  spec.join = 21;
+  EXPECT_TRUE(state_.Join(spec, now())->resumed);
+  spec.join = 0;  // of a version that does not number them
+  EXPECT_TRUE(state_.Join(spec, now())->resumed);
+}
+
+TEST_F(MetaMembership, WhatAnEarlierProcessSaidLateIsNotTheWordOfTheNode) {
+  JoinSpec spec{.name = "n",
+                .incarnation = 7,
+                .host_id = "h",
+                .segments = {{1, 1, Medium::kDram, 2_MiB, -1}},
+                .join = 20};
+  const uint32_t node = state_.Join(spec, now())->node;
+  const uint64_t dead = OpenSession();
+  ASSERT_EQ(PutStart(dead, {"a"}, 4096)[0].code, Code::kOk);
+  ASSERT_TRUE(state_.CloseSession(dead, now()).ok());
+  CatalogBatch batch;
+  ASSERT_TRUE(state_.CatalogSync(node, 7, 0, {}, 10, &batch, now(), false, 20).ok());
+  ASSERT_EQ(batch.fences, std::vector<uint64_t>{dead});
+  spec.join = 21;
+  ASSERT_TRUE(state_.Join(spec, now())->resumed);
+  EXPECT_EQ(state_.CatalogSync(node, 7, 0, {&dead, 1}, 10, &batch, now(), false, 20).code(), Code::kStaleNode);
+  EXPECT_EQ(Used(), 4096u) << "the new process may have let it in";
+  EXPECT_EQ(state_.TakeReport(node, 7, {}, true, now(), 20).code(), Code::kStaleNode);
+  batch = {};
+  ASSERT_TRUE(state_.CatalogSync(node, 7, 0, {}, 10, &batch, now(), false, 21).ok());
+  ASSERT_TRUE(state_.CatalogSync(node, 7, 0, {&dead, 1}, 10, &batch, now(), false, 21).ok());
+  EXPECT_EQ(Used(), 0u);
+}
+
 TEST_F(MetaMembership, ANewIncarnationDropsTheOldReplicas) {
   FakeNode old = Join("n", 2_MiB, 1);
   const FakeNode other = Join("other", 2_MiB);

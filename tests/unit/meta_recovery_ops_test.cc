@@ -1,146 +1,13 @@
-// A starting meta service over its in-process channel: what it says while nodes report, its members file, and commits
-// that wait for the owners' catalogs.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
+// A starting meta service over its in-process channel: what it says while nodes report, and its members file.
 #include <filesystem>
 #include <fstream>
-#include <future>
-#include <string>
-#include <vector>
 
-#include "common/base/bytes.h"
 #include "meta_service/background/members_file.h"
-#include "meta_service/meta_service.h"
-#include "proto/key_list.h"
-#include "proto/methods.h"
+#include "tests/unit/meta_service_fixture.h"
 #include "tests/unit/temp_dir.h"
 
 namespace mmc::meta {
 namespace {
-
-using namespace std::chrono_literals;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-
-constexpr uint64_t kIncarnation = 41;
-
-class Service : public ::testing::Test {
- protected:
-  void StartService(MetaOptions options, Clock* clock = nullptr) {
-    options.url.clear();
-    options.metrics_url.clear();
-    auto service = MetaService::Create(options, clock == nullptr ? clock_ : *clock);
-    ASSERT_TRUE(service.ok()) << service.status().ToString();
-    service_ = std::move(*service);
-    ASSERT_TRUE(service_->Start().ok());
-    channel_ = service_->InProcessChannel();
-    proto::OpenSessionReply opened;
-    ASSERT_TRUE(Call(proto::kOpenSession, {}, &opened).ok());
-    session_ = opened.session();
-  }
-  void StopService() {
-    channel_.reset();
-    if (service_ != nullptr) service_->Stop(Clock::Real().Now() + 2s);
-    service_.reset();
-  }
-  void TearDown() override { StopService(); }
-
-  template <typename Method>
-  Status Call(const Method& method, const typename Method::Request& request, typename Method::Reply* reply,
-              Duration within = 10s) {
-    return channel_->Call(method, request, reply, Clock::Real().Now() + within);
-  }
-  proto::JoinReply Join(const std::string& name, bool keeps_memory) {
-    proto::JoinRequest join;
-    join.set_name(name);
-    join.set_incarnation(kIncarnation);
-    join.set_host_id("host");
-    join.set_keeps_memory(keeps_memory);
-    auto* segment = join.add_segments();
-    segment->set_id(1);
-    segment->set_epoch(1);
-    segment->set_size(2_MiB);
-    proto::JoinReply reply;
-    const Status joined = Call(proto::kJoin, join, &reply);
-    EXPECT_TRUE(joined.ok()) << joined.ToString();
-    return reply;
-  }
-  static void AddRecord(proto::CatalogReportRequest* report, const std::string& key, uint64_t generation, uint64_t unit,
-                        uint64_t size) {
-    auto* record = report->add_records();
-    record->set_segment(1);
-    record->set_generation(generation);
-    record->set_key(key);
-    record->set_size(size);
-    record->add_extent_offset(unit * 4096);
-    record->add_extent_length(size);
-  }
-  proto::CatalogReportRequest Report(uint32_t node, bool last) {
-    proto::CatalogReportRequest report;
-    report.set_node(node);
-    report.set_incarnation(kIncarnation);
-    report.set_last(last);
-    return report;
-  }
-  // One poll that does not wait.
-  proto::CatalogSyncReply Poll(uint32_t node, uint64_t acked, bool fenced_all = false) {
-    return PollOfTerm(service_->term(), node, acked, fenced_all);
-  }
-  proto::CatalogSyncReply PollOfTerm(uint64_t term, uint32_t node, uint64_t acked, bool fenced_all) {
-    proto::CatalogSyncRequest request;
-    request.set_node(node);
-    request.set_incarnation(kIncarnation);
-    request.set_acked_seq(acked);
-    request.set_fenced_all(fenced_all);
-    request.set_term(term);
-    proto::CatalogSyncReply reply;
-    const Status polled = Call(proto::kCatalogSync, request, &reply);
-    EXPECT_TRUE(polled.ok()) << polled.ToString();
-    return reply;
-  }
-  template <typename Request>
-  static Request Keys(const std::vector<std::string>& keys) {
-    Request request;
-    for (const std::string& key : keys) proto::AppendKey(key, request.mutable_keys());
-    return request;
-  }
-  template <typename Method>
-  Code CodeOf(const Method& method, const std::vector<std::string>& keys) {
-    typename Method::Reply reply;
-    return Call(method, Keys<typename Method::Request>(keys), &reply).code();
-  }
-  proto::PutStartReply PutStart(const std::string& key) {
-    auto request = Keys<proto::PutStartRequest>({key});
-    request.set_session(session_);
-    request.add_sizes(100);
-    proto::PutStartReply reply;
-    const Status started = Call(proto::kPutStart, request, &reply);
-    EXPECT_TRUE(started.ok()) << started.ToString();
-    return reply;
-  }
-  Status Commit(const proto::PutStartReply& started, proto::PutCommitReply* reply, Duration within = 10s) {
-    proto::PutCommitRequest request;
-    request.set_session(session_);
-    *request.mutable_grant() = started.grant();
-    return Call(proto::kPutCommit, request, reply, within);
-  }
-  bool Recovering() {
-    proto::ClusterStatusReply reply;
-    EXPECT_TRUE(Call(proto::kClusterStatus, {}, &reply).ok());
-    return reply.recovering();
-  }
-  void EndRecovery(Duration window) {
-    clock_.Advance(window);
-    service_->RunBackgroundNow();
-    EXPECT_FALSE(service_->recovering());
-  }
-
-  ManualClock clock_;
-  std::unique_ptr<MetaService> service_;
-  std::shared_ptr<rpc::Channel> channel_;
-  uint64_t session_ = 0;
-};
 
 // ---- recovery ----------------------------------------------------------------------------------------------------
 
@@ -379,6 +246,32 @@ TEST_F(Service, ANodeThatStaysAwayForAWholeTermDoesNotComeBackWithItsObjects) {
   EXPECT_EQ(Call(proto::kJoin, late, &joined).code(), Code::kStaleNode);
 }
 
+TEST_F(Service, ANodeThatComesLateIsMissingUntilItHasForgottenWhatWasRemoved) {
+  const test::TempDir dir;
+  ASSERT_TRUE((MembersFile{5, {{.name = "a", .incarnation = kIncarnation}}}).Store(dir.File("members")).ok());
+  MetaOptions options;
+  options.recovery = 3s;
+  options.state_path = dir.path();
+  StartService(options);
+  EndRecovery(3s);
+  EXPECT_EQ(CodeOf(proto::kRemove, {"k"}), Code::kOk);
+  const auto kind = [&dir] { return (*MembersFile::Load(dir.File("members")))->rows.at(0).kind; };
+  const uint32_t node = Join("a", true).node();
+  EXPECT_EQ(kind(), MemberRow::Kind::kMissing);
+  auto report = Report(node, true);
+  AddRecord(&report, "k", 10, 0, 100);
+  proto::CatalogReportReply taken;
+  ASSERT_TRUE(Call(proto::kCatalogReport, report, &taken).ok());
+  EXPECT_EQ(taken.adopted(), 0u);
+  EXPECT_EQ(kind(), MemberRow::Kind::kMissing);
+  EXPECT_EQ(Poll(node, 0).records_size(), 1);
+  service_->RunBackgroundNow();
+  EXPECT_EQ(kind(), MemberRow::Kind::kMissing) << "taken, not applied";
+  Poll(node, 1);
+  service_->RunBackgroundNow();
+  EXPECT_EQ(kind(), MemberRow::Kind::kHere);
+}
+
 TEST_F(Service, ATermIsAboveTheOneOfTheFileWhateverTheClockSays) {
   const test::TempDir dir;
   ASSERT_TRUE((MembersFile{uint64_t{1} << 60, {}}).Store(dir.File("members")).ok());
@@ -395,78 +288,6 @@ TEST(MetaServiceMembers, ABrokenMembersFileStopsTheStart) {
   options.url.clear();
   options.state_path = dir.path();
   EXPECT_EQ(MetaService::Create(options).code(), Code::kMalformed);
-}
-
-// ---- durable commits ---------------------------------------------------------------------------------------------
-
-class Durable : public Service {
- protected:
-  void SetUp() override {
-    MetaOptions options;
-    options.commit_durable = true;
-    StartService(options, &Clock::Real());
-    node_ = Join("n", false).node();
-  }
-  std::future<Status> CommitLater(const proto::PutStartReply& started, Duration within) {
-    return std::async(std::launch::async, [this, started, within] { return Commit(started, &reply_, within); });
-  }
-  // The ADD that the commit has queued, by a poll that waits for it.
-  uint64_t TakeAdd() {
-    proto::CatalogSyncRequest request;
-    request.set_node(node_);
-    request.set_incarnation(kIncarnation);
-    request.set_wait_ms(10'000);
-    proto::CatalogSyncReply reply;
-    EXPECT_TRUE(Call(proto::kCatalogSync, request, &reply, 30s).ok());
-    EXPECT_EQ(reply.records_size(), 1);
-    return reply.records_size() == 1 ? reply.records(0).seq() : 0;
-  }
-
-  uint32_t node_ = 0;
-  proto::PutCommitReply reply_;
-};
-
-TEST_F(Durable, ACommitIsAnsweredWhenTheCatalogHasIt) {
-  auto committed = CommitLater(PutStart("k"), 30s);
-  const uint64_t seq = TakeAdd();
-  EXPECT_EQ(CodeOf(proto::kExists, {"k"}), Code::kOk);
-  EXPECT_NE(committed.wait_for(0s), std::future_status::ready);  // taken, not applied
-  Poll(node_, seq);
-  EXPECT_TRUE(committed.get().ok());
-  EXPECT_THAT(reply_.status(), ElementsAre(0u));
-}
-
-TEST_F(Durable, WithoutTheAcknowledgementTheOutcomeIsUnknownInTime) {
-  const Status committed = Commit(PutStart("k"), &reply_, 1s);
-  EXPECT_EQ(committed.code(), Code::kDeadline);
-  proto::StatReply stat;
-  ASSERT_TRUE(Call(proto::kStat, Keys<proto::StatRequest>({"k"}), &stat).ok());
-  EXPECT_EQ(stat.status(0), 0u);
-  // That is how its writer asks: it is there, but nobody vouches for it yet.
-  auto asked = Keys<proto::StatRequest>({"k"});
-  asked.set_durable(true);
-  EXPECT_EQ(Call(proto::kStat, asked, &stat, 300ms).code(), Code::kDeadline);
-  Poll(node_, TakeAdd());
-  ASSERT_TRUE(Call(proto::kStat, asked, &stat).ok());
-  EXPECT_EQ(stat.status(0), 0u);
-}
-
-TEST_F(Durable, ANodeThatLeavesIsNotWaitedFor) {
-  auto committed = CommitLater(PutStart("k"), 30s);
-  TakeAdd();
-  proto::NodeLeaveRequest leave;
-  leave.set_node(node_);
-  leave.set_incarnation(kIncarnation);
-  proto::Empty empty;
-  ASSERT_TRUE(Call(proto::kNodeLeave, leave, &empty).ok());
-  EXPECT_TRUE(committed.get().ok());
-}
-
-TEST_F(Durable, LostGrantsAreAnsweredAtOnce) {
-  proto::PutStartReply none;
-  none.add_grant(12345);
-  ASSERT_TRUE(Commit(none, &reply_).ok());
-  EXPECT_THAT(reply_.status(), ElementsAre(static_cast<uint32_t>(Code::kGrantLost)));
 }
 
 }  // namespace

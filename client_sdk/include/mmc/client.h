@@ -223,7 +223,9 @@ class Client {
   virtual Result<uint32_t> Prefix(std::span<const std::string_view> keys) = 0;
   virtual Result<std::vector<ObjectInfo>> Stat(std::span<const std::string_view> keys) = 0;
   // Invisible at once. kNotFound per key that is not there. When an answer is lost the call is made again, until the
-  // deadline: a key that is gone by then counts as removed. The counts of the two below are those of the last call.
+  // deadline: a key that is gone by then counts as removed, and nothing is taken that is put after the answer. The
+  // counts of the two below are those of the last attempt. With durable commits the answer comes when the catalogs of
+  // the nodes have forgotten the keys, kDeadline when one of them has not in time.
   virtual Result<std::vector<Status>> Remove(std::span<const std::string_view> keys) = 0;
   virtual Result<uint64_t> RemoveByPrefix(std::string_view prefix) = 0;
   virtual Result<uint64_t> RemoveAll() = 0;
