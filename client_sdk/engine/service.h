@@ -25,7 +25,7 @@ namespace mmc::engine {
 class Service {
  public:
   static constexpr size_t kMaxNoteBytes = 1 << 20;
-  static constexpr size_t kMaxNotesBytes = 64 << 20;  // of all that nobody has taken
+  static constexpr size_t kMaxNotesBytes = 16 << 20;  // of all that nobody has taken
   static constexpr size_t kMaxNotes = 65536;
 
   // Serving when it returns. Errors: kInvalidArgument (the address), kIo (it is in use).

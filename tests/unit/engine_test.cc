@@ -2,7 +2,6 @@
 // side goes. Method: two engines in this process, over its sockets; raw clients where a well-behaved one would not do.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -35,7 +34,26 @@ std::vector<unsigned char> Bytes(size_t size, unsigned seed = 0) {
   return out;
 }
 
-// An engine that runs.
+// Not seen by the thread sanitizer: what makes the other thread's writes visible here is a fence, which it does not
+// know.
+#define MMC_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+MMC_UNSEEN void Fill(std::vector<unsigned char>* bytes, unsigned char value) {
+  volatile unsigned char* const at = bytes->data();
+  for (size_t i = 0; i < bytes->size(); ++i) at[i] = value;
+}
+MMC_UNSEEN void Copy(const std::vector<unsigned char>& from, std::vector<unsigned char>* to) {
+  volatile unsigned char* const at = to->data();
+  for (size_t i = 0; i < from.size(); ++i) at[i] = from[i];
+}
+MMC_UNSEEN bool HasOnly(const std::vector<unsigned char>& bytes, unsigned char value) {
+  const volatile unsigned char* const at = bytes.data();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (at[i] != value) return false;
+  }
+  return true;
+}
+
+// An engine that runs. Memory that it lends outlives it: declared before.
 class Running {
  public:
   explicit Running(EngineOptions options = {}) {
@@ -64,8 +82,8 @@ EngineOptions Timed(milliseconds timeout) {
 }
 
 TEST(Engine, RegisteredMemoryTravelsOverTcp) {
-  Running a, b;
   auto lent = Bytes(3'000'001);
+  Running a, b;
   ASSERT_TRUE(b.Register(lent).ok());
   std::vector<unsigned char> got(lent.size());
   const Status read = a.Read(b, got, AddressOf(lent.data()));
@@ -96,11 +114,11 @@ TEST(Engine, AllocatedMemoryTravelsThroughSharedMemoryUnlessThatIsOff) {
 }
 
 TEST(Engine, OneBatchMayUseBothAndHaveManyPieces) {
-  Running a, b;
   constexpr size_t kPieces = 20'000;
   constexpr size_t kSize = 100;
-  const uint64_t near = b.engine.Allocate(kPieces * kSize).value();
   std::vector<unsigned char> far(kPieces * kSize);
+  Running a, b;
+  const uint64_t near = b.engine.Allocate(kPieces * kSize).value();
   ASSERT_TRUE(b.Register(far).ok());
   const auto source = Bytes(2 * kPieces * kSize);
   std::vector<unsigned char> back(source.size());
@@ -123,8 +141,8 @@ TEST(Engine, OneBatchMayUseBothAndHaveManyPieces) {
 }
 
 TEST(Engine, WhatIsNotLentIsRefused) {
-  Running a, b;
   auto lent = Bytes(10'000);
+  Running a, b;
   ASSERT_TRUE(b.Register(lent).ok());
   const auto before = lent;
   const uint64_t at = AddressOf(lent.data());
@@ -167,8 +185,8 @@ struct Forger {
 };
 
 TEST(Engine, TheFarSideRefusesWhoDoesNotAskBefore) {
-  Running b;
   auto lent = Bytes(10'000);
+  Running b;
   const auto before = lent;
   ASSERT_TRUE(b.Register(lent).ok());
   Forger forger(b);
@@ -184,8 +202,8 @@ TEST(Engine, TheFarSideRefusesWhoDoesNotAskBefore) {
 }
 
 TEST(Engine, RegisteredAgainIsFoundAgain) {
-  Running a, b;
   auto lent = Bytes(10'000);
+  Running a, b;
   const uint64_t at = AddressOf(lent.data());
   std::vector<unsigned char> got(lent.size());
   for (int round = 0; round < 3; ++round) {
@@ -195,7 +213,7 @@ TEST(Engine, RegisteredAgainIsFoundAgain) {
     ASSERT_TRUE(b.engine.Unregister(at).ok());
     EXPECT_EQ(a.Read(b, got, at).code(), Code::kOutOfRange);
     const auto next = Bytes(lent.size(), static_cast<unsigned>(round) + 1);
-    std::copy(next.begin(), next.end(), lent.begin());
+    Copy(next, &lent);
   }
 }
 
@@ -213,25 +231,10 @@ TEST(Engine, BuffersComeAndGoWithTheirLinks) {
   EXPECT_EQ(a.engine.FirstAddress(b.target()).value(), 0u);
 }
 
-// Not seen by the thread sanitizer: what makes the other thread's writes visible here is a fence, which it does not
-// know.
-#define MMC_UNSEEN __attribute__((no_sanitize("thread"), noinline))
-MMC_UNSEEN void Fill(std::vector<unsigned char>* bytes, unsigned char value) {
-  volatile unsigned char* const at = bytes->data();
-  for (size_t i = 0; i < bytes->size(); ++i) at[i] = value;
-}
-MMC_UNSEEN bool HasOnly(const std::vector<unsigned char>& bytes, unsigned char value) {
-  const volatile unsigned char* const at = bytes.data();
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    if (at[i] != value) return false;
-  }
-  return true;
-}
-
 // After Unregister() nobody touches the memory, even one who stopped in the middle of a write.
 TEST(Engine, AnAccessThatDoesNotEndIsCut) {
-  Running b;
   std::vector<unsigned char> lent(100'000);
+  Running b;
   ASSERT_TRUE(b.Register(lent).ok());
   Forger known(b);
   fabric::contract::RawClient raw(known.data);
@@ -344,10 +347,10 @@ TEST(Engine, NotesArriveOnceAndAreBounded) {
 }
 
 TEST(Engine, ManyThreadsOverFewPeers) {
-  Running a, b, c;
   constexpr size_t kThreads = 8;
   constexpr size_t kShare = 50'000;
   auto far = Bytes(kThreads * kShare);
+  Running a, b, c;
   ASSERT_TRUE(b.Register(far).ok());
   const uint64_t near = c.engine.Allocate(far.size()).value();
   std::vector<std::thread> threads;
@@ -397,8 +400,8 @@ EngineOptions Secured(const std::string& name) {
 }
 
 TEST(Engine, UnderTlsBothSidesNeedACertificateOfRoleLocal) {
-  Running a(Secured("local")), b(Secured("local"));
   auto lent = Bytes(2'000'003);
+  Running a(Secured("local")), b(Secured("local"));
   ASSERT_TRUE(b.Register(lent).ok());
   const uint64_t near = b.engine.Allocate(1000).value();
   std::vector<unsigned char> got(lent.size()), small(1000);
