@@ -30,7 +30,7 @@ class Certificates:
 
     def __init__(self, folder):
         self._folder = folder
-        subprocess.run([str(certs.MAKE_CERTS), "--node", "node", str(folder)], check=True, capture_output=True)
+        certs.make_certs("--node", "node", folder)
 
     def files(self, role):
         names = {"ca_path": "ca.cert.pem", "crl_path": "ca.crl.pem", "cert_path": f"{role}.cert.pem",
