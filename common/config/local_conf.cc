@@ -162,7 +162,8 @@ std::vector<Setting> DataTlsSettings() {
     out.push_back(Enum(prefix + "access." + role, access, {"none", "read", "write"},
                        "What holders of a certificate of role " + std::string(role) +
                            " may do with this node's memory over TCP, under TLS; write includes "
-                           "read."));
+                           "read. With tickets these come on top, and a node may write under them "
+                           "unless it may do nothing."));
   }
   return out;
 }

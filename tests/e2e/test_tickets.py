@@ -20,7 +20,7 @@ def pool_fixture(tmp_path_factory):
     certs = make_certs("--node", "node-0" + cluster.tag, "--tenant", "alpha", folder / "certs")
     make_certs("--issue", "beta", "--role", "client", "--tenant", "beta", certs)
     make_certs("--issue", "node-1", "--role", "local", "--node", "node-1" + cluster.tag, certs)
-    over_tcp = {"ock.mmc.local_service.shm.enable": "false", DATA + "access.local": "write"}
+    over_tcp = {"ock.mmc.local_service.shm.enable": "false"}
     try:
         # What docs/operating.md says of processes that are a node and a client.
         cluster.start_meta({**settings(certs, "meta"), "ock.mmc.meta.access.local": "@local, @client",

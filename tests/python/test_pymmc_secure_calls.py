@@ -1,8 +1,11 @@
 """Calls under TLS: the option `tls` of pymmc, and ock.mmc.tls.* in conf files of memcache_hybrid."""
+import certs
+import cluster as daemons
+import memcache_hybrid
 import pytest
+from memcache_hybrid import _conf_file
 
 import pymmc
-from memcache_hybrid import _conf_file
 
 
 @pytest.fixture(name="url", scope="module")
@@ -43,3 +46,41 @@ def test_conf_keys_become_the_option():
         _conf_file.LocalSettings({**keys, "ock.mmc.tls.key.path": ""})
     with pytest.raises(_conf_file.ConfigError, match="set ock.mmc.tls.enable = true"):
         _conf_file.LocalSettings({"ock.mmc.config_store.tls.enable": "true"})
+
+
+@pytest.fixture(name="both", scope="module")
+def both_fixture(tmp_path_factory):
+    """A meta service that lets nodes be clients too, and the certificates of two."""
+    made = daemons.Cluster()
+    folder = certs.make_certs("--node", "worker", tmp_path_factory.mktemp("both") / "certs")
+    certs.make_certs("--issue", "other", "--role", "local", "--node", "other", folder)
+    try:
+        made.start_meta({**certs.settings(folder, "meta"), "ock.mmc.meta.access.local": "@local, @client"})
+        yield made.meta.url, folder
+    finally:
+        made.cleanup()
+
+
+def test_a_process_that_lends_memory_and_puts_shows_one_certificate(both, tmp_path, monkeypatch):
+    url, folder = both
+    conf = tmp_path / "local.conf"
+    keys = {"ock.mmc.meta_service_url": url, "ock.mmc.local_service.hcom_url": "tcp://127.0.0.1:0",
+            "ock.mmc.local_service.dram.size": "32MB", **certs.settings(folder, "local"),
+            **certs.settings(folder, "local", prefix="ock.mmc.local_service.hcom.tls.")}
+    conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()), encoding="utf-8")
+    monkeypatch.setenv("MMC_LOCAL_CONFIG_PATH", str(conf))
+    files = {"ca_path": str(folder / "ca.cert.pem"), "crl_path": str(folder / "ca.crl.pem"),
+             "cert_path": str(folder / "other.cert.pem"), "key_path": str(folder / "other.key.pem")}
+    # Values reach it over TCP only, and under tickets: TLS is on for calls and values.
+    with pymmc.LocalService(url, dram="32MB", shm=False, tls=files, data_tls=files) as other:
+        assert other.name == "other", "as the certificate says"
+        store = memcache_hybrid.DistributedObjectStore()
+        assert store.init(0, init_bm=True) == 0
+        try:
+            twice = memcache_hybrid.ReplicateConfig()
+            twice.replicaNum = 2
+            value = bytes(range(256)) * 1000
+            assert store.put("both/key", value, twice) == 0
+            assert store.get("both/key") == value
+        finally:
+            store.close()

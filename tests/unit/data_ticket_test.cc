@@ -221,7 +221,7 @@ TEST(DataTicket, SpaceThatWasGivenBackIsNotOthersBeforeTheTicketIsOver) {
 TEST(DataTicket, APoolThatIsFullTakesMoreAndARestartChangesNothing) {
   Pool pool(8_MiB, milliseconds(2000));
   const auto client = pool.Connect("alpha");
-  for (int i = 0; i < 14; ++i) {
+  for (int i = 0; i < 11; ++i) {
     const std::string key = "k" + std::to_string(i);
     const std::string value = Pattern(1_MiB, static_cast<uint64_t>(i));
     const Status put = PutOne(*client, key, value);

@@ -139,6 +139,8 @@ class PyLocalService final : public Service {
     rpc::ChannelOptions channel;
     channel.url = options.meta_url.substr(0, options.meta_url.find(','));
     MMC_ASSIGN_OR_RETURN(channel.tls, security::TlsContext::LoadFor(options.tls));
+    // The meta service takes it under no other name.
+    if (options.name.empty() && channel.tls != nullptr) options.name = channel.tls->own()->name;
     MMC_ASSIGN_OR_RETURN(channel_, rpc::MakeTcpChannel(channel));
     MMC_ASSIGN_OR_RETURN(service_, local::LocalService::Create(std::move(options), channel_));
     MMC_RETURN_IF_ERROR(service_->Start());
