@@ -1,6 +1,7 @@
 """mooncake.engine: registered memory, read and written by another process."""
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -26,8 +27,10 @@ for line in sys.stdin:
 
 class Peer:
     def __init__(self, name="127.0.0.1", metadata="P2PHANDSHAKE"):
+        self.folder = tempfile.TemporaryDirectory(prefix="mmc-test-")  # a killed engine leaves its socket there
         self.process = subprocess.Popen([sys.executable, "-c", PEER, name, metadata], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env=environment())
+                                        stdout=subprocess.PIPE, text=True,
+                                        env=environment(XDG_RUNTIME_DIR=self.folder.name))
         port, memory = self.process.stdout.readline().split()
         self.target, self.memory = f"127.0.0.1:{port}", int(memory)
 
@@ -38,6 +41,7 @@ class Peer:
 
     def stop(self):
         self.process.communicate(timeout=30)
+        self.folder.cleanup()
 
 
 @pytest.fixture

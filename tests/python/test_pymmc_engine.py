@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -45,8 +46,10 @@ class Peer:
     """An engine in a process of its own."""
 
     def __init__(self, **options):
+        self.folder = tempfile.TemporaryDirectory(prefix="mmc-test-")  # a killed engine leaves its socket there
         self.process = subprocess.Popen([sys.executable, "-c", PEER, json.dumps(options)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, "XDG_RUNTIME_DIR": self.folder.name})
         self.target = f"127.0.0.1:{int(self.process.stdout.readline())}"
 
     def __getattr__(self, name):
@@ -66,6 +69,7 @@ class Peer:
             self.process.communicate(timeout=30)
         self.process.stdin.close()
         self.process.stdout.close()
+        self.folder.cleanup()
 
 
 @pytest.fixture(name="peer")
