@@ -29,12 +29,22 @@ void LinkBase::WaitIdle() {
   while (running_ > 0) idle_.Wait(mutex_);
 }
 
-Status LinkBase::Execute(Direction direction, std::span<const Op> ops, TimePoint deadline) {
-  MMC_ASSIGN_OR_RETURN(const uint64_t total, CheckOps(direction, ops));
-  MMC_RETURN_IF_ERROR(Enter(deadline));
-  Status status = Transfer(direction, ops, total, deadline);
+Status LinkBase::Run(Work work) {
+  MMC_ASSIGN_OR_RETURN(work.total, CheckOps(work.direction, work.ops));
+  MMC_RETURN_IF_ERROR(Enter(work.deadline));
+  Status status = Transfer(work);
   Leave();
   return status;
+}
+
+Status LinkBase::Execute(Direction direction, std::span<const Op> ops, TimePoint deadline) {
+  return Run({direction, ops, 0, deadline});
+}
+
+Status LinkBase::ExecuteShown(Direction direction, std::span<const Op> ops, ByteObserver& observer,
+                              TimePoint deadline) {
+  if (!observes()) return Link::ExecuteShown(direction, ops, observer, deadline);
+  return Run({direction, ops, 0, deadline, &observer});
 }
 
 Status LinkBase::Submit(Direction direction, std::vector<Op> ops, TimePoint deadline, Completion done) {

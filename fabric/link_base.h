@@ -15,6 +15,7 @@ namespace mmc::fabric {
 class LinkBase : public Link, public std::enable_shared_from_this<LinkBase> {
  public:
   Status Execute(Direction direction, std::span<const Op> ops, TimePoint deadline) final;
+  Status ExecuteShown(Direction direction, std::span<const Op> ops, ByteObserver& observer, TimePoint deadline) final;
   Status Submit(Direction direction, std::vector<Op> ops, TimePoint deadline, Completion done) final;
   const std::byte* View(RegionRef, uint64_t, uint64_t) override { return nullptr; }
   bool alive() const override { return !broken_.load(std::memory_order_acquire); }
@@ -22,8 +23,16 @@ class LinkBase : public Link, public std::enable_shared_from_this<LinkBase> {
   LinkCounters counters() const final;
 
  protected:
-  // Moves checked ops of `total` bytes. Never runs after OnClosed.
-  virtual Status Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) = 0;
+  // One call.
+  struct Work {
+    Direction direction;
+    std::span<const Op> ops;
+    uint64_t total;  // bytes
+    TimePoint deadline;
+    ByteObserver* observer = nullptr;  // of links that observe
+  };
+  // Moves checked ops. Never runs after OnClosed.
+  virtual Status Transfer(const Work& work) = 0;
   // Runs once, after the last transfer: lets go of sockets and threads. Derived destructors call Close().
   virtual void OnClosed() = 0;
 
@@ -35,6 +44,7 @@ class LinkBase : public Link, public std::enable_shared_from_this<LinkBase> {
   void Count(uint64_t steps, uint64_t pieces, uint64_t requests, uint64_t bytes);
 
  private:
+  Status Run(Work work);
   Status Enter(TimePoint deadline) MMC_EXCLUDES(mutex_);
   void Leave() MMC_EXCLUDES(mutex_);
 

@@ -63,6 +63,14 @@ class Link {
   // The ops are checked before anything moves: kInvalidArgument (null local, zero length or count, overflow).
   virtual Status Execute(Direction direction, std::span<const Op> ops, TimePoint deadline) = 0;
 
+  // The same on a link that observes(), which shows the caller's bytes to the observer on this thread, in the order of
+  // the ops: block by block, right before or after a block is copied. Of a transfer that fails it may have seen some.
+  virtual Status ExecuteShown(Direction, std::span<const Op>, ByteObserver&, TimePoint) {
+    return Status(Code::kUnsupported, std::string(capabilities().name) + " shows no bytes");
+  }
+  // Whether all bytes are copied on the calling thread.
+  virtual bool observes() const { return false; }
+
   // The same, later, on the library's threads; `done` never runs inside Submit. Returns kQueueFull, without keeping
   // `done`, when too many transfers wait. The local memory must live until `done`.
   virtual Status Submit(Direction direction, std::vector<Op> ops, TimePoint deadline, Completion done) = 0;

@@ -48,6 +48,13 @@ struct Endpoint {
   std::string address;
 };
 
+// Is shown bytes while they are copied. Thread safety: the implementer's; calls come one after the other.
+class ByteObserver {
+ public:
+  virtual ~ByteObserver() = default;
+  virtual void See(const std::byte* bytes, uint64_t length) = 0;
+};
+
 // Runs exactly once. OK means applied at the destination. After any outcome but kUnconfirmed the fabric touches
 // neither side's bytes again; after kUnconfirmed it touches only the far side, until that has closed the connection.
 using Completion = std::function<void(Status)>;

@@ -11,9 +11,9 @@ namespace mmc::client {
 // Some part asks for a checksum and has none yet.
 bool LacksChecksum(const Leg& leg);
 
-// Moves a leg over a link that copies on the calling thread, in steps that stay in the cache, and
-// takes the checksums that are asked for on the way. The outcome is the leg's, as of Link::Execute;
-// when it is not OK no part has a checksum.
+// Moves a leg over a link that observes() and takes the checksums that are asked for on the way,
+// while the bytes are in the cache. The outcome is the leg's, as of Link::Execute; when it is not OK
+// no part has a checksum.
 Status ExecuteHashed(fabric::Link& link, fabric::Direction direction, Leg& leg, TimePoint deadline);
 
 // Takes the checksum of every part that asks for one and has none yet. `moved_only`: not of parts

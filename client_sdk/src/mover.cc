@@ -55,20 +55,16 @@ bool IsLostLink(Code code) { return code == Code::kPeerUnreachable || code == Co
 // From here on another thread moves the bytes while this one takes their checksums.
 constexpr uint64_t kOverlapBytes = 1_MiB;
 
-bool CopiesHere(const Core& core, const Run& run) {
-  return run.link->capabilities().one_sided && core.options.copy_threads == 0;
-}
-
 // The first leg runs on this thread, unless this thread has checksums to take meanwhile.
-bool SubmitsFirst(const Core& core, Direction direction, const Run& run) {
-  if (direction != Direction::kWrite || run.link == nullptr || CopiesHere(core, run)) return false;
+bool SubmitsFirst(Direction direction, const Run& run) {
+  if (direction != Direction::kWrite || run.link == nullptr || run.link->observes()) return false;
   uint64_t bytes = 0;
   for (const Leg::Part& part : run.leg->parts) bytes += part.hash ? part.bytes : 0;
   return bytes >= kOverlapBytes;
 }
 
-void RunHere(const Core& core, Direction direction, Run& run, TimePoint deadline) {
-  run.status = LacksChecksum(*run.leg) && CopiesHere(core, run)
+void RunHere(Direction direction, Run& run, TimePoint deadline) {
+  run.status = LacksChecksum(*run.leg) && run.link->observes()
                    ? ExecuteHashed(*run.link, direction, *run.leg, deadline)
                    : run.link->Execute(direction, run.leg->ops, deadline);
 }
@@ -147,13 +143,13 @@ void Move(Core& core, const OpenedSession& opened, Direction direction, std::spa
     }
   }
   Latch latch;
-  const size_t here = !runs.empty() && SubmitsFirst(core, direction, runs.front()) ? 0 : 1;
+  const size_t here = !runs.empty() && SubmitsFirst(direction, runs.front()) ? 0 : 1;
   if (runs.size() > here) Submit(direction, std::span(runs).subspan(here), deadline, &latch);
   for (Run& run : runs) {
     if (run.submitted && direction == Direction::kWrite) TakeChecksums(*run.leg, false);
   }
   for (Run& run : runs) {
-    if (run.link != nullptr && !run.submitted) RunHere(core, direction, run, deadline);
+    if (run.link != nullptr && !run.submitted) RunHere(direction, run, deadline);
   }
   latch.Wait();
   for (Run& run : runs) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/mutex.h"
+#include "fabric/types.h"
 
 namespace mmc::fabric {
 
@@ -33,6 +34,11 @@ struct CopyPiece {
   const std::byte* from = nullptr;
   uint64_t length = 0;
 };
+
+// Copies a piece and shows one side of it, `shown`, to `observer`, in order and block by block: the source right before
+// a block is copied, the destination right after.
+// REQUIRES: `shown` is piece.to or piece.from.
+void CopyShown(const CopyPiece& piece, const std::byte* shown, ByteObserver& observer);
 
 class CopyEngine {
  public:

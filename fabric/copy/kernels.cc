@@ -1,4 +1,5 @@
 // The copy loops. Non-temporal stores bypass the cache: no read of the destination line, no eviction of other data.
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -20,6 +21,10 @@
 
 namespace mmc::fabric {
 namespace {
+
+// What is shown at a time. The reads of the observer and the stores of the copy overlap the better the smaller it is;
+// below, the calls count.
+constexpr uint64_t kShownBytes = 2 << 10;
 
 #if !defined(MMC_COPY_PLAIN)
 
@@ -77,7 +82,8 @@ LineFn PickLines() {
   return Lines128;
 }
 
-void Stream(std::byte* to, const std::byte* from, uint64_t n) {
+// Its stores are weakly ordered: Fence() before anybody is told.
+void StreamUnfenced(std::byte* to, const std::byte* from, uint64_t n) {
   static const LineFn copy_lines = PickLines();
   const uint64_t head = (kLine - (reinterpret_cast<uintptr_t>(to) & (kLine - 1))) & (kLine - 1);
   if (n < head + kLine) {
@@ -95,8 +101,27 @@ void Stream(std::byte* to, const std::byte* from, uint64_t n) {
   if (const uint64_t tail = n % kLine; tail > 0) {
     std::memcpy(to + lines * kLine, from + lines * kLine, tail);
   }
-  // Non-temporal stores are weakly ordered: without this a later flag could be seen before the data.
-  _mm_sfence();
+}
+
+// Without this a later flag could be seen before the data.
+void Fence() { _mm_sfence(); }
+
+void Stream(std::byte* to, const std::byte* from, uint64_t n) {
+  StreamUnfenced(to, from, n);
+  Fence();
+}
+
+// What the observer has read comes from the cache, and while it reads on, the stores are on their way to memory.
+void StreamShown(const CopyPiece& piece, ByteObserver& observer) {
+  // The first block ends where the destination begins a line, so that all others are whole lines.
+  uint64_t block = kShownBytes - (reinterpret_cast<uintptr_t>(piece.to) & (kLine - 1));
+  for (uint64_t at = 0; at < piece.length; block = kShownBytes) {
+    block = std::min(block, piece.length - at);
+    observer.See(piece.from + at, block);
+    StreamUnfenced(piece.to + at, piece.from + at, block);
+    at += block;
+  }
+  Fence();
 }
 
 void RepMovsb(void* to, const void* from, uint64_t n) {
@@ -129,6 +154,21 @@ void CopyBytesWith(CopyMethod method, void* to, const void* from, uint64_t n) {
       return;
   }
 #endif
+}
+
+void CopyShown(const CopyPiece& piece, const std::byte* shown, ByteObserver& observer) {
+#if !defined(MMC_COPY_PLAIN)
+  // Who sends a value puts it into memory that is cold: streaming wins from small pieces on.
+  if (shown == piece.from && piece.length > kShownBytes) {
+    StreamShown(piece, observer);
+    return;
+  }
+#endif
+  for (uint64_t at = 0; at < piece.length; at += kShownBytes) {
+    const uint64_t block = std::min(kShownBytes, piece.length - at);
+    std::memcpy(piece.to + at, piece.from + at, block);
+    observer.See(shown + at, block);
+  }
 }
 
 void CopyBytes(void* to, const void* from, uint64_t n) {

@@ -171,14 +171,14 @@ class LoopbackLink final : public LinkBase {
 
   const Capabilities& capabilities() const override { return kCapabilities; }
   bool alive() const override { return !broken() && !hub_->Gone(options_.session, generation_); }
+  bool observes() const override { return options_.copy_threads == 0; }
 
  protected:
-  Status Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) override;
+  Status Transfer(const Work& work) override;
   void OnClosed() override { hub_->Disconnect(); }
 
  private:
-  Status Move(const RegionTable& regions, Direction direction, std::span<const Op> ops, const FaultPlan& plan,
-              TimePoint deadline);
+  Status Move(const RegionTable& regions, const Work& work, const FaultPlan& plan);
   Status Refuse(RegionCache& regions, Direction direction, std::span<const Op> ops);
   Status Drop(Direction direction, TimePoint deadline);
 
@@ -188,14 +188,14 @@ class LoopbackLink final : public LinkBase {
   CopyEngine engine_;
 };
 
-Status LoopbackLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t, TimePoint deadline) {
+Status LoopbackLink::Transfer(const Work& work) {
   FaultPlan plan;
   const RegionTable* const regions = hub_->Enter(options_.session, generation_, &plan);
   if (regions == nullptr) {
     Break();
     return Status(Code::kPeerUnreachable, hub_->address().place + " is gone or has fenced this session");
   }
-  Status status = plan.drop ? Drop(direction, deadline) : Move(*regions, direction, ops, plan, deadline);
+  Status status = plan.drop ? Drop(work.direction, work.deadline) : Move(*regions, work, plan);
   hub_->Leave(options_.session);
   return status;
 }
@@ -219,11 +219,10 @@ Status LoopbackLink::Refuse(RegionCache& regions, Direction direction, std::span
   return Status::Ok();
 }
 
-Status LoopbackLink::Move(const RegionTable& regions, Direction direction, std::span<const Op> ops,
-                          const FaultPlan& plan, TimePoint deadline) {
+Status LoopbackLink::Move(const RegionTable& regions, const Work& work, const FaultPlan& plan) {
   RegionCache cache(regions);
-  MMC_RETURN_IF_ERROR(Refuse(cache, direction, ops));
-  PieceReader reader(ops);
+  MMC_RETURN_IF_ERROR(Refuse(cache, work.direction, work.ops));
+  PieceReader reader(work.ops);
   Piece piece;
   uint64_t moved = 0;
   uint64_t pieces = 0;
@@ -231,23 +230,24 @@ Status LoopbackLink::Move(const RegionTable& regions, Direction direction, std::
   for (;;) {
     if (!held && moved >= plan.hold_at) {
       held = true;
-      if (!plan.hold->Pass(deadline)) return Status(Code::kDeadline, "the transfer was held past its deadline");
+      if (!plan.hold->Pass(work.deadline)) return Status(Code::kDeadline, "the transfer was held past its deadline");
     }
     if (hub_->Gone(options_.session, generation_)) {
       Break();
       return Status(Code::kPeerUnreachable, hub_->address().place + " broke off the transfer");
     }
     if (!reader.Next(held ? kCopyPiece : std::min(kCopyPiece, plan.hold_at - moved), &piece)) break;
-    if (std::chrono::steady_clock::now() >= deadline) {
+    if (std::chrono::steady_clock::now() >= work.deadline) {
       return Status(Code::kDeadline, "the deadline passed after " + std::to_string(moved) + " bytes");
     }
     ++pieces;
     MMC_ASSIGN_OR_RETURN(std::byte* const remote,
-                         cache.At(piece.remote, piece.remote_offset, piece.length, direction));
+                         cache.At(piece.remote, piece.remote_offset, piece.length, work.direction));
     const uint64_t allowed = hub_->Spend(piece.length);
-    const bool read = direction == Direction::kRead;
+    const bool read = work.direction == Direction::kRead;
     const CopyPiece copy{read ? piece.local : remote, read ? remote : piece.local, allowed};
-    if (allowed > 0) engine_.Copy({&copy, 1}, allowed);
+    if (allowed > 0 && work.observer == nullptr) engine_.Copy({&copy, 1}, allowed);
+    if (allowed > 0 && work.observer != nullptr) CopyShown(copy, piece.local, *work.observer);
     moved += allowed;
   }
   Count(reader.steps(), pieces, 1, moved);

@@ -142,9 +142,10 @@ class ShmLink final : public LinkBase {
   void Start() { watcher_ = StartThread([this] { Watch(); }); }
   const Capabilities& capabilities() const override { return kCapabilities; }
   const std::byte* View(RegionRef ref, uint64_t offset, uint64_t length) override;
+  bool observes() const override { return options_.copy_threads == 0; }
 
  protected:
-  Status Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) override;
+  Status Transfer(const Work& work) override;
   void OnClosed() override;
 
  private:
@@ -284,15 +285,15 @@ Status ShmLink::CheckStillAlive(const Used& used, const char* when) {
   return Status::Ok();
 }
 
-Status ShmLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) {
+Status ShmLink::Transfer(const Work& work) {
   Used used;
   uint64_t count = 0;
-  MMC_RETURN_IF_ERROR(CheckAll(direction, ops, &used, &count));
-  PieceReader reader(ops);
+  MMC_RETURN_IF_ERROR(CheckAll(work.direction, work.ops, &used, &count));
+  PieceReader reader(work.ops);
   std::array<CopyPiece, kBatchPieces> batch;
-  const bool read = direction == Direction::kRead;
+  const bool read = work.direction == Direction::kRead;
   uint64_t moved = 0;
-  while (moved < total) {
+  while (moved < work.total) {
     size_t filled = 0;
     uint64_t bytes = 0;
     Piece piece;
@@ -301,16 +302,22 @@ Status ShmLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t 
       batch[filled++] = {read ? piece.local : remote, read ? remote : piece.local, piece.length};
       bytes += piece.length;
     }
-    engine_.Copy({batch.data(), filled}, bytes);
+    if (work.observer == nullptr) {
+      engine_.Copy({batch.data(), filled}, bytes);
+    } else {
+      for (const CopyPiece& one : std::span(batch).first(filled)) {
+        CopyShown(one, read ? one.to : one.from, *work.observer);
+      }
+    }
     moved += bytes;
     MMC_RETURN_IF_ERROR(CheckStillAlive(used, "during the transfer"));
-    if (moved == total) break;
+    if (moved == work.total) break;
     if (broken()) return Status(Code::kPeerUnreachable, "the peer is gone or has fenced this session");
-    if (std::chrono::steady_clock::now() >= deadline) {
+    if (std::chrono::steady_clock::now() >= work.deadline) {
       return Status(Code::kDeadline, "the deadline passed after " + std::to_string(moved) + " bytes");
     }
   }
-  Count(reader.steps(), count, 1, total);
+  Count(reader.steps(), count, 1, work.total);
   return Status::Ok();
 }
 

@@ -39,7 +39,7 @@ class TcpLink final : public LinkBase {
   bool alive() const override;
 
  protected:
-  Status Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) override;
+  Status Transfer(const Work& work) override;
   void OnClosed() override;
 
  private:
@@ -233,13 +233,13 @@ Status TcpLink::Outcome(const Team& team) {
   return worst.Annotate(address_);
 }
 
-Status TcpLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t total, TimePoint deadline) {
+Status TcpLink::Transfer(const Work& work) {
   Team team;
-  MMC_RETURN_IF_ERROR(Take(total, deadline, &team));
-  if (Status status = ConnectTeam(&team, deadline); !status.ok()) return status;
-  uint64_t steps = Split(direction, ops, total, team);
-  const bool in_time = Drive(team, deadline);
-  Status status = in_time ? Outcome(team) : BreakOff(direction, team);
+  MMC_RETURN_IF_ERROR(Take(work.total, work.deadline, &team));
+  if (Status status = ConnectTeam(&team, work.deadline); !status.ok()) return status;
+  uint64_t steps = Split(work.direction, work.ops, work.total, team);
+  const bool in_time = Drive(team, work.deadline);
+  Status status = in_time ? Outcome(team) : BreakOff(work.direction, team);
   uint64_t pieces = 0;
   uint64_t requests = 0;
   for (size_t i = 0; i < team.size; ++i) {
@@ -248,7 +248,7 @@ Status TcpLink::Transfer(Direction direction, std::span<const Op> ops, uint64_t 
     requests += team.lanes[i]->requests();
   }
   Give(team);
-  Count(steps, pieces, requests, status.ok() ? total : 0);
+  Count(steps, pieces, requests, status.ok() ? work.total : 0);
   return status;
 }
 

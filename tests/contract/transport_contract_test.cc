@@ -115,6 +115,42 @@ TEST_P(TransportContract, StridedRunsMoveEveryPiece) {
   }
 }
 
+class Keeper final : public ByteObserver {
+ public:
+  void See(const std::byte* bytes, uint64_t length) override { seen.insert(seen.end(), bytes, bytes + length); }
+  std::vector<std::byte> seen;
+};
+
+TEST_P(TransportContract, AnObserverSeesTheCallersBytesInTheirOrderOrTheLinkSaysThatItShowsNone) {
+  const auto link = Connect();
+  ASSERT_NE(link, nullptr);
+  std::vector<std::vector<std::byte>> sources, back;
+  std::vector<std::byte> whole;
+  std::vector<Op> writes, reads;
+  uint64_t offset = 8192;
+  for (const uint64_t size : {1ul, 72_KiB, 5000ul, 3_MiB + 7, 16_KiB}) {
+    sources.push_back(Pattern(size, size));
+    back.emplace_back(size);
+    whole.insert(whole.end(), sources.back().begin(), sources.back().end());
+    writes.push_back(DataOp(sources.back().data(), offset, size));
+    reads.push_back(DataOp(back.back().data(), offset, size));
+    offset += size + 13;
+  }
+  Keeper written, read;
+  const Status status = link->ExecuteShown(Direction::kWrite, writes, written, Soon());
+  if (!link->observes()) {
+    EXPECT_EQ(status.code(), Code::kUnsupported);
+    EXPECT_EQ(link->counters().bytes, 0u);
+    return;
+  }
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  ASSERT_TRUE(link->ExecuteShown(Direction::kRead, reads, read, Soon()).ok());
+  EXPECT_TRUE(written.seen == whole);
+  EXPECT_TRUE(read.seen == whole);
+  EXPECT_TRUE(back == sources);
+  EXPECT_EQ(IsTcp(), false) << "the peer takes part there";
+}
+
 TEST_P(TransportContract, AdjacentRunsMerge) {
   const auto link = Connect();
   ASSERT_NE(link, nullptr);

@@ -67,6 +67,14 @@ class SimLink final : public fabric::Link, public std::enable_shared_from_this<S
   ~SimLink() override { Close(); }
 
   Status Execute(Direction direction, std::span<const fabric::Op> ops, TimePoint deadline) override;
+  bool observes() const override { return connection_->hub->one_sided; }
+  Status ExecuteShown(Direction direction, std::span<const fabric::Op> ops, fabric::ByteObserver& observer,
+                      TimePoint deadline) override {
+    if (direction == Direction::kWrite) Show(ops, observer);
+    Status status = Execute(direction, ops, deadline);
+    if (direction == Direction::kRead && status.ok()) Show(ops, observer);
+    return status;
+  }
   Status Submit(Direction direction, std::vector<fabric::Op> ops, TimePoint deadline,
                 fabric::Completion done) override {
     auto self = shared_from_this();
@@ -92,6 +100,11 @@ class SimLink final : public fabric::Link, public std::enable_shared_from_this<S
     std::vector<fabric::Piece> pieces;
     std::vector<std::byte*> far;  // one-sided: where they are
   };
+  static void Show(std::span<const fabric::Op> ops, fabric::ByteObserver& observer) {
+    fabric::PieceReader reader(ops);
+    fabric::Piece piece;
+    while (reader.Next(UINT64_MAX, &piece)) observer.See(piece.local, piece.length);
+  }
   Status Prepare(Direction direction, std::span<const fabric::Op> ops, Todo* todo);
   Status Carry(Direction direction, Todo& todo, TimePoint deadline);
   Status Move(Direction direction, const fabric::Piece& piece, std::byte* far);

@@ -74,6 +74,28 @@ TEST(CopyBytes, SizesAroundTheThresholdsAreExact) {
   }
 }
 
+// Keeps what it is shown.
+class Keeper final : public ByteObserver {
+ public:
+  void See(const std::byte* bytes, uint64_t length) override { seen.insert(seen.end(), bytes, bytes + length); }
+  std::vector<std::byte> seen;
+};
+
+TEST(CopyShown, CopiesExactlyAndShowsEveryByteOnceInOrder) {
+  for (const uint64_t n : {1ul, 8ul, 4095ul, 4096ul, 4097ul, 32767ul, 32768ul, 32769ul, 73'728ul, 300'001ul}) {
+    for (const uint64_t shift : {0ul, 1ul, 32ul, 63ul}) {
+      for (const bool source : {true, false}) {
+        Keeper keeper;
+        ASSERT_TRUE(Exact(n, shift, 63 - shift, [&](void* to, const void* from, uint64_t size) {
+          const CopyPiece piece{static_cast<std::byte*>(to), static_cast<const std::byte*>(from), size};
+          CopyShown(piece, source ? piece.from : piece.to, keeper);
+          EXPECT_TRUE(keeper.seen == std::vector<std::byte>(piece.from, piece.from + size));
+        })) << n << " " << shift << " " << source;
+      }
+    }
+  }
+}
+
 TEST(CopyBytes, AnAlignedWordIsNeverSeenHalfWritten) {
   alignas(8) uint64_t word = 0;
   std::atomic<bool> stop{false};
