@@ -349,18 +349,19 @@ void Catalog::WriteFences() {
 
 void Catalog::NoteFenced(uint64_t session) {
   MutexLock lock(fences_mutex_);
-  uint64_t& below = fences_.refused_below;
-  auto* const begin = std::begin(fences_.sessions);
-  auto* const end = std::end(fences_.sessions);
-  if (session < std::max<uint64_t>(below, 1) || std::find(begin, end, session) != end) return;
-  const auto free = [&below](uint64_t noted) { return noted < std::max<uint64_t>(below, 1); };
-  auto* place = std::find_if(begin, end, free);
+  CatalogFences next = fences_;
+  auto* const begin = std::begin(next.sessions);
+  auto* const end = std::end(next.sessions);
+  const uint64_t first = std::max<uint64_t>(next.refused_below, 1);
+  if (session < first || std::find(begin, end, session) != end) return;
+  auto* place = std::find_if(begin, end, [first](uint64_t noted) { return noted < first; });
   if (place == end) {  // session numbers only grow: the older half goes
     std::sort(begin, end);
-    below = fences_.sessions[kCatalogFences / 2];
+    next.refused_below = next.sessions[kCatalogFences / 2];
     place = begin;
   }
   *place = session;
+  fences_ = next;
   WriteFences();
 }
 
