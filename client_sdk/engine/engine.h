@@ -48,8 +48,8 @@ class Engine {
   uint16_t port() const;  // 0: it does not run
 
   // See LentMemory. Unregister and Free return when no access of others to the memory runs over TCP any more; one that
-  // does not end within a second is cut off. Who has allocated memory mapped can touch it till its connection ends; once
-  // freed it serves nothing else. Errors: also kDeadline (it goes on all the same; with Free the memory is kept).
+  // does not end within a second is cut off. Who has allocated memory mapped can touch it till its connection ends;
+  // once freed it serves nothing else. Errors: also kDeadline (it goes on all the same; with Free the memory is kept).
   Status Register(uint64_t address, uint64_t bytes, fabric::Access access) {
     return memory_->Register(address, bytes, access);
   }
