@@ -2,7 +2,7 @@
 """The same calls of mooncake.store over our pool and over the original (mooncake-transfer-engine-non-cuda), in one run:
 its mooncake_master, TCP, connection pool off (its default) and on.
 
-    PYTHONPATH=build/release/python:client_sdk/python/compat/src perf/mooncake_bench.py [--rounds 5] [--seconds 2]
+    PYTHONPATH=build/release/python perf/mooncake_bench.py [--rounds 5] [--seconds 2]
 
 One process lends the memory, another one, without memory of its own, puts and gets; both are on this host. Ours once
 over TCP, as the original, and once as it comes: over shared memory. All variants take turns within a round; a figure is
@@ -22,6 +22,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPAT = ROOT / "client_sdk/python/compat/src"
 PACKAGE = "mooncake-transfer-engine-non-cuda==0.3.13.post1"
 DEEPSEEK = [128 << 10, 16 << 10] * 61
 START_SECONDS = 60
@@ -145,7 +146,8 @@ def measure(args):
 class Variant:
     def __init__(self, name, python, master, ready=None, **env):
         self.name, self.python, self.master_command, self.ready = name, str(python), master, ready
-        self.env = {**{k: v for k, v in os.environ.items() if not k.startswith(("MC_", "MOONCAKE_"))}, **env}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("MC_", "MOONCAKE_")) and k != "PYTHONPATH"}
+        self.env.update(env)
 
     def round(self, args):
         at = port()
@@ -203,16 +205,38 @@ def original():
 
 def variants():
     ours = [sys.executable, "-m", "mooncake.master"]
-    yield Variant("ours, TCP", sys.executable, ours, MMC_SAME_HOST="0")
-    yield Variant("ours", sys.executable, ours)
+    path = ":".join(filter(None, [str(COMPAT), os.environ.get("PYTHONPATH")]))
+    yield Variant("ours, TCP", sys.executable, ours, MMC_SAME_HOST="0", PYTHONPATH=path)
+    yield Variant("ours", sys.executable, ours, PYTHONPATH=path)
     python = original()
     if python is None:
         return
     master = [str(python.parent / "mooncake_master")]
     for name, pool in (("original", "0"), ("original, pool", "1")):
-        made = Variant(name, python, master, MC_TCP_ENABLE_CONNECTION_POOL=pool)
-        made.env.pop("PYTHONPATH", None)
-        yield made
+        yield Variant(name, python, master, MC_TCP_ENABLE_CONNECTION_POOL=pool)
+
+
+def compare(args):
+    """Per kind of call: medians in microseconds by variant, and those ratios to ours over TCP that there are."""
+    all_of_them = list(variants())
+    rounds = {one.name: [] for one in all_of_them}
+    for _ in range(args.rounds):
+        for one in all_of_them:
+            rounds[one.name].append(one.round(args))
+    return {work: {
+        "us": {name: statistics.median(run[work] for run in runs) for name, runs in rounds.items()},
+        "ratios": {name: statistics.median(theirs[work] / mine[work]
+                                           for theirs, mine in zip(runs, rounds["ours, TCP"]))
+                   for name, runs in rounds.items() if name.startswith("original")},
+    } for work in rounds["ours"][0]}
+
+
+def show(results):
+    names = next(iter(results.values()))["us"]
+    print(f"{'microseconds a call':28}" + "".join(f"{name:>16}" for name in names) + "   ratios to ours over TCP")
+    for work, row in results.items():
+        print(f"{work:28}" + "".join(f"{median:16.1f}" for median in row["us"].values())
+              + "".join(f"{ratio:10.2f}" for ratio in row["ratios"].values()))
 
 
 def main():
@@ -225,19 +249,7 @@ def main():
     args = parser.parse_args()
     if args.role is not None:
         return serve(args) if args.role == "owner" else measure(args)
-    all_of_them = list(variants())
-    rounds = {one.name: [] for one in all_of_them}
-    for _ in range(args.rounds):
-        for one in all_of_them:
-            rounds[one.name].append(one.round(args))
-    print(f"{'microseconds a call':28}" + "".join(f"{name:>16}" for name in rounds)
-          + "   ratios to ours over TCP")
-    for work in rounds["ours"][0]:
-        medians = [statistics.median(run[work] for run in runs) for runs in rounds.values()]
-        ratios = [statistics.median(theirs[work] / mine[work] for theirs, mine in zip(runs, rounds["ours, TCP"]))
-                  for name, runs in rounds.items() if name.startswith("original")]
-        print(f"{work:28}" + "".join(f"{median:16.1f}" for median in medians)
-              + "".join(f"{ratio:10.2f}" for ratio in ratios))
+    show(compare(args))
     return None
 
 

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""What the Python binding costs: the same work through pymmc and through the C++ client (`mmc bench`), in one run.
+"""What the Python binding costs: the same work through pymmc and through the C++ client (`mmc bench`), in one run; and
+after it, where mooncake-transfer-engine can be installed, our drop-in module beside the original (mooncake_bench.py).
 
-    PYTHONPATH=build/release/python perf/python_bench.py --bin-dir build/release/bin [--rounds 5] [--seconds 1] [--json]
+    PYTHONPATH=build/release/python perf/python_bench.py --bin-dir build/release/bin [--rounds 15] [--seconds 1] [--json]
 
-Both work on a pool of their own inside their process, in turn, `--rounds` times; of each the median of the rounds'
-median latencies is shown. Ratio: Python's latency over that of C++ (1.05: the binding costs 5 %).
+Python and C++ work on a pool of their own inside their process, in turn, `--rounds` times; of each the median of the
+rounds' median latencies is shown. Ratio: Python's latency over that of C++ (1.05: the binding costs 5 %), and between
+which quartiles the ratios of single rounds lie: each round has memory of its own, whose place makes some 10 % by
+itself.
 """
 import argparse
 import ctypes
@@ -21,7 +24,8 @@ from pathlib import Path
 
 import pymmc
 
-DEEPSEEK = [128 << 10, 16 << 10] * 61
+import mooncake_bench
+from mooncake_bench import DEEPSEEK
 
 
 class Work:
@@ -110,6 +114,8 @@ class PythonRound:
     def run(self):
         rng = random.Random(1)
         with pymmc.Client(f"local://?dram={self.args.pool}") as client:
+            if self.pointers:  # as the clients of the drop-in modules do with their caches
+                client.register(ctypes.addressof(ctypes.c_char.from_buffer(self.arena)), len(self.arena))
             for at in range(0, len(self.names), self.work.batch):
                 self.put(client, self.names[at:at + self.work.batch])
             times = []
@@ -119,6 +125,17 @@ class PythonRound:
                 times.append(self.call(client, rng, len(times)))
             gc.enable()
             return statistics.median(times)
+
+
+def quartiles(times, base):
+    """Of the ratios of single rounds."""
+    ratios = [t / b for t, b in zip(times, base)]
+    return statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
+
+
+def with_quartiles(row, way):
+    low, high = row[way + "_quartiles"]
+    return f"{row[way + '_ratio']:.2f} ({low:.2f}..{high:.2f})"
 
 
 def measure(work, args):
@@ -135,6 +152,8 @@ def measure(work, args):
         "cpp_gb_per_s": work.call_bytes / medians["c++"] / 1e3,
         "pointers_gb_per_s": work.call_bytes / medians["pointers"] / 1e3,
         "pointers_ratio": medians["pointers"] / medians["c++"], "objects_ratio": medians["objects"] / medians["c++"],
+        "pointers_quartiles": quartiles(rounds["pointers"], rounds["c++"]),
+        "objects_quartiles": quartiles(rounds["objects"], rounds["c++"]),
         "extra_us_per_call": extra, "extra_us_per_key": extra / work.batch,
         "rounds": rounds,
     }
@@ -143,12 +162,13 @@ def measure(work, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin-dir", type=Path, default=Path(__file__).resolve().parents[1] / "build/release/bin")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1, help="of each round")
     parser.add_argument("--pool", default="768MB")
+    parser.add_argument("--mooncake-rounds", type=int, default=3, help="0: without the original and our drop-in module")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    head = f"{'work':30} {'C++ us':>10} {'pointers':>10} {'objects':>10} {'ratio':>7} {'ratio':>7} {'+us/key':>8}"
+    head = f"{'work':30} {'C++ us':>10} {'pointers':>10} {'objects':>10} {'ratio':>18} {'ratio':>18} {'+us/key':>8}"
     if not args.json:
         print(head)
     rows = []
@@ -157,11 +177,18 @@ def main():
         rows.append(row)
         if not args.json:
             print(f"{row['work']:30} {row['cpp_us']:10.1f} {row['pointers_us']:10.1f} {row['objects_us']:10.1f} "
-                  f"{row['pointers_ratio']:7.2f} {row['objects_ratio']:7.2f} "
+                  f"{with_quartiles(row, 'pointers'):>18} {with_quartiles(row, 'objects'):>18} "
                   f"{row['extra_us_per_key']:8.2f}", flush=True)
+    mooncake = None
+    if args.mooncake_rounds:
+        mooncake = mooncake_bench.compare(argparse.Namespace(rounds=args.mooncake_rounds, seconds=2, segment=1 << 30))
     if args.json:
-        json.dump({"pymmc": pymmc.__version__, "rounds": args.rounds, "results": rows}, sys.stdout, indent=1)
+        all_of_it = {"pymmc": pymmc.__version__, "rounds": args.rounds, "results": rows, "mooncake": mooncake}
+        json.dump(all_of_it, sys.stdout, indent=1)
         print()
+    elif mooncake is not None:
+        print()
+        mooncake_bench.show(mooncake)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What can be a piece of a value, and what is refused with words that help."""
 import ctypes
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -188,6 +189,84 @@ def test_addresses_where_nothing_is(client, key):
     assert "not in memory" in client.get_into([(key, [(16, 1000)])])[0].status.message
     assert client.put_ptrs([key + "/last page"], [[at]], [[mmap.PAGESIZE]]) == [Code.OK]
     del keep, kept
+
+
+def test_registered_memory(client, key):
+    """Pieces inside it, over the seam of two ranges, and partly outside; taken back it is looked at in each call."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.PAGESIZE
+    made = mmap.mmap(-1, 4 * page)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(made))
+    client.register(at, 2 * page)
+    client.register(at + 2 * page, 2 * page)
+    made[:] = bytes(range(256)) * (len(made) // 256)
+    assert client.put_ptrs([key], [[at + page, at]], [[3 * page, page]]) == [Code.OK]  # over the seam too
+    assert client.get_ptrs([key], [[at, at + page]], [[page, 3 * page]]) == ([Code.OK], [4 * page])
+    assert bytes(made) == bytes(range(256)) * (len(made) // 256)
+    # Pieces that begin or end outside are looked at.
+    nothing, kept = out_of_reach(page)
+    assert client.get_ptrs([key] * 2, [[nothing], [at + 4 * page - 1]], [[4 * page], [1 << 40]], True)[0] == [
+        Code.INVALID_ARGUMENT, Code.INVALID_ARGUMENT]
+    client.unregister(at)
+    with pytest.raises(pymmc.NotFoundError):
+        client.unregister(at)
+    assert libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(page), 0) == 0
+    assert client.put_ptrs([key + "/gone"], [[at]], [[page]]) == [Code.INVALID_ARGUMENT]
+    assert client.put_ptrs([key + "/seam"], [[at + page]], [[3 * page]]) == [Code.OK]
+    client.unregister(at + 2 * page)
+    del kept
+
+
+def test_what_cannot_be_registered(client, key):
+    page = mmap.PAGESIZE
+    nothing, kept = out_of_reach(page)
+    at, keep = mapped_before_a_hole()
+    wrong = [(nothing, page), (at, 2 * page), (0, 10), (at, 0), (at, (1 << 64) - 1), (1 << 64, 1), (-1, 1)]
+    for address, size in wrong:
+        with pytest.raises(pymmc.InvalidArgumentError):
+            client.register(address, size)
+    with pytest.raises(TypeError):
+        client.register("here", 1)
+    # What is registered again has its new size, and none when that fails.
+    client.register(at, page)
+    with pytest.raises(pymmc.InvalidArgumentError):
+        client.register(at, 2 * page)
+    with pytest.raises(pymmc.NotFoundError):
+        client.unregister(at)
+    del keep, kept
+
+
+def test_registered_memory_that_is_read_only_is_no_target(client, key):
+    constant = np.arange(1000, dtype=np.uint8).tobytes()
+    page = mmap.PAGESIZE
+    made = mmap.mmap(-1, page)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(made))
+    made.write(constant)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(at), ctypes.c_size_t(page), mmap.PROT_READ) == 0
+    client.register(at, page)
+    assert client.put_ptrs([key], [[at]], [[1000]]) == [Code.OK]
+    assert client.get_ptrs([key], [[at]], [[1000]])[0] == [Code.INVALID_ARGUMENT]
+    assert client.get_one(key) == constant
+    client.unregister(at)
+
+
+def test_registering_from_many_threads(client, key):
+    """Calls that use memory meanwhile see it registered or not, and move the same bytes."""
+    arrays = [np.full(4096, n, dtype=np.uint8) for n in range(4)]
+    outs = [np.zeros(4096, dtype=np.uint8) for _ in arrays]
+    keys = [f"{key}/{n}" for n in range(len(arrays))]
+
+    def one(n):
+        for _ in range(200):
+            client.register(outs[n].ctypes.data, 4096)
+            assert client.get_ptrs([keys[n]], [[outs[n].ctypes.data]], [[4096]]) == ([Code.OK], [4096])
+            assert (outs[n] == n).all()
+            outs[n][:] = 255
+            client.unregister(outs[n].ctypes.data)
+
+    assert client.put_ptrs(keys, [[a.ctypes.data] for a in arrays], [[4096]] * 4) == [Code.OK] * 4
+    with ThreadPoolExecutor(len(arrays)) as pool:
+        list(pool.map(one, range(len(arrays))))
 
 
 def test_null_and_empty_pieces(client, key):

@@ -282,7 +282,7 @@ class Client:
     # pieces of keys[i]. Lists of unequal length raise InvalidArgumentError; a bad key or address fails its own key only.
     # The memory must stay valid until the call returns. A size of 0 leaves its piece out. First and last byte of each
     # piece are looked at before: what this process cannot read (not mapped, of a device) is INVALID_ARGUMENT, and so is a
-    # target in a mapping that it may not write.
+    # target in a mapping that it may not write. Pieces inside registered memory are not looked at.
     def put_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
                  replicas: int = 1, preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
                  timeout: float | None = None) -> list[int]: ...
@@ -293,6 +293,11 @@ class Client:
                    sizes: Sequence[Sequence[int]], timeout: float | None = None) -> tuple[list[int], list[int]]:
         """One range per entry, from offsets[i]; a key may stand in several. Reads min(sum of sizes, value - offset);
         OUT_OF_RANGE when offset >= size."""
+    def register(self, address: int, bytes: int) -> None:
+        """Memory that stays as it is until unregister(); an address that is registered already gets this size.
+        INVALID_ARGUMENT: not all of it is host memory that this process can read; TOO_LARGE: more than 65536."""
+    def unregister(self, address: int) -> None:
+        """Before the memory goes. NOT_FOUND: it is not registered."""
     def exists_codes(self, keys: Sequence[Key], lease: float | None = None,
                      timeout: float | None = None) -> list[int]:
         """Exactly 1 or 0 per key. Raises as exists()."""

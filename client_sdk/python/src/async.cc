@@ -108,7 +108,7 @@ int AsyncQueue::fd() const { return core_->fd(); }
 
 uint64_t AsyncQueue::Put(const py::object& items, PutOptions options) {
   Client& client = state_->client();
-  auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kRead);
+  auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kRead, state_->memory().known());
   batch->AddItems(items.ptr(), /*ranges=*/false);
   std::vector<PutItem> put = batch->PutItems();
   const uint64_t token = core_->next_token++;
@@ -131,7 +131,7 @@ uint64_t AsyncQueue::Put(const py::object& items, PutOptions options) {
 uint64_t AsyncQueue::GetInto(const py::object& items, bool allow_short,
                              std::chrono::milliseconds timeout) {
   Client& client = state_->client();
-  auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kWrite);
+  auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kWrite, state_->memory().known());
   batch->AddItems(items.ptr(), /*ranges=*/true);
   std::vector<GetItem> get = batch->GetItems(allow_short);
   const uint64_t token = core_->next_token++;

@@ -33,12 +33,6 @@ std::string NotUint(PyObject* number, const char* what) {
          ": 0 to 2^64 - 1 are possible";
 }
 
-uint64_t ToUint(PyObject* number, const char* what) {
-  uint64_t out = 0;
-  if (!TryUint(number, what, &out)) RaiseInvalid(NotUint(number, what));
-  return out;
-}
-
 // What Python said, as one line, and no error any more.
 std::string TakeError() {
   const py::error_already_set error;
@@ -48,6 +42,12 @@ std::string TakeError() {
 std::string TypeName(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
 }  // namespace
+
+uint64_t ToUint(PyObject* number, const char* what) {
+  uint64_t out = 0;
+  if (!TryUint(number, what, &out)) RaiseInvalid(NotUint(number, what));
+  return out;
+}
 
 FastSequence::FastSequence(PyObject* object, const char* what) {
   if (PyUnicode_Check(object) != 0 || PyBytes_Check(object) != 0) {
@@ -148,7 +148,7 @@ void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
   if (bytes > 0 && address > ~uint64_t{0} - (bytes - 1))
     return SetWrong("a piece of " + std::to_string(bytes) + " bytes does not end in memory");
   Push(address, bytes);
-  if (bytes == 0 || address == 0) return;
+  if (bytes == 0 || address == 0 || Registered({address, bytes})) return;
   if (use_ == Use::kWrite) {
     raw_targets_.push_back({address, bytes});
     raw_target_entries_.push_back(entries_.size() - 1);
@@ -162,6 +162,11 @@ void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
     raw_ends_.push_back(reinterpret_cast<const void*>(static_cast<uintptr_t>(end)));  // NOLINT
     raw_entries_.push_back(entries_.size() - 1);
   }
+}
+
+bool ItemBatch::Registered(const MemoryRange& piece) const {
+  if (registered_ == nullptr) return false;
+  return (use_ == Use::kWrite ? registered_->writable : registered_->readable).Contain(piece);
 }
 
 void ItemBatch::CheckRaw() {

@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 
 #include <deque>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,9 @@ class FastSequence {
   py::object held_;
 };
 
+// An int of 0 to 2^64 - 1. Raises TypeError for what is no int, InvalidArgumentError for others.
+uint64_t ToUint(PyObject* number, const char* what);
+
 // str (UTF-8) or bytes. Raises TypeError for other types; false for text that UTF-8 cannot say.
 bool ViewOfKey(PyObject* key, std::string_view* out);
 
@@ -58,7 +62,8 @@ class ItemBatch {
  public:
   enum class Use { kRead, kWrite };  // of the buffers, by the library
 
-  explicit ItemBatch(Use use) : use_(use) {}
+  // `registered`: memory of which raw pieces are not looked at; may be null.
+  ItemBatch(Use use, std::shared_ptr<const KnownMemory> registered) : use_(use), registered_(std::move(registered)) {}
   ~ItemBatch();
   ItemBatch(const ItemBatch&) = delete;
   ItemBatch& operator=(const ItemBatch&) = delete;
@@ -98,12 +103,16 @@ class ItemBatch {
   void SetWrong(Entry* entry, std::string message);
   void Push(uint64_t address, uint64_t bytes);
   // Of memory that is nobody's object: CheckRaw() looks whether it is there, and can be written where it is a target.
+  // What is registered was looked at then.
   void PushRaw(uint64_t address, uint64_t bytes);
   void CheckRaw();
   template <typename R>
   std::vector<R> Merge(std::vector<R> tried) const;
 
+  bool Registered(const MemoryRange& piece) const;
+
   const Use use_;
+  const std::shared_ptr<const KnownMemory> registered_;
   std::vector<Entry> entries_;
   size_t wrong_ = 0;                  // entries that are not tried
   std::vector<ConstBuffer> sources_;  // Use::kRead

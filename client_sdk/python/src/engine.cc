@@ -101,8 +101,8 @@ void Register(PyEngine& self, uint64_t address, uint64_t bytes) {
   engine::Engine& engine = self.get();
   const MemoryRange range{address, bytes};
   const Status status = Released([&] {
-    const MemoryRights rights = bytes == 0 ? MemoryRights::kNone : RightsOf(range);
-    if (rights == MemoryRights::kNone || !Unreadable({At(address), At(address + bytes - 1)}).empty()) {
+    const MemoryRights rights = RightsOf(range);
+    if (rights == MemoryRights::kNone) {
       return Status(Code::kInvalidArgument, About(range) + " are no memory of the host that this process can read");
     }
     return engine.Register(address, bytes,

@@ -81,7 +81,7 @@ std::vector<GetResult> GetBatch(ClientState& state, const ItemBatch& batch, bool
 
 py::list Put(ClientState& state, const py::object& items, uint32_t replicas, Names nodes,
              bool prefer_local, const py::object& timeout) {
-  ItemBatch batch(ItemBatch::Use::kRead);
+  ItemBatch batch(ItemBatch::Use::kRead, state.memory().known());
   batch.AddItems(items.ptr(), /*ranges=*/false);
   return ToPython(
       PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout)));
@@ -89,7 +89,7 @@ py::list Put(ClientState& state, const py::object& items, uint32_t replicas, Nam
 
 py::list GetInto(ClientState& state, const py::object& items, bool allow_short,
                  const py::object& timeout) {
-  ItemBatch batch(ItemBatch::Use::kWrite);
+  ItemBatch batch(ItemBatch::Use::kWrite, state.memory().known());
   batch.AddItems(items.ptr(), /*ranges=*/true);
   return ToPython(GetBatch(state, batch, allow_short, timeout));
 }
@@ -115,7 +115,7 @@ py::list GetResults(ClientState& state, const py::object& keys, const py::object
 py::list PutPtrs(ClientState& state, const py::object& keys, const py::object& ptrs,
                  const py::object& sizes, uint32_t replicas, Names nodes, bool prefer_local,
                  const py::object& timeout) {
-  ItemBatch batch(ItemBatch::Use::kRead);
+  ItemBatch batch(ItemBatch::Use::kRead, state.memory().known());
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), nullptr);
   const std::vector<Status> statuses =
       PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout));
@@ -136,14 +136,14 @@ py::tuple CodesAndBytes(const std::vector<GetResult>& results) {
 
 py::tuple GetPtrs(ClientState& state, const py::object& keys, const py::object& ptrs,
                   const py::object& sizes, bool allow_short, const py::object& timeout) {
-  ItemBatch batch(ItemBatch::Use::kWrite);
+  ItemBatch batch(ItemBatch::Use::kWrite, state.memory().known());
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), nullptr);
   return CodesAndBytes(GetBatch(state, batch, allow_short, timeout));
 }
 
 py::tuple GetRanges(ClientState& state, const py::object& keys, const py::object& offsets,
                     const py::object& ptrs, const py::object& sizes, const py::object& timeout) {
-  ItemBatch batch(ItemBatch::Use::kWrite);
+  ItemBatch batch(ItemBatch::Use::kWrite, state.memory().known());
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), offsets.ptr());
   return CodesAndBytes(GetBatch(state, batch, /*allow_short=*/true, timeout));
 }
@@ -159,6 +159,22 @@ bool Readable(const std::vector<uint64_t>& addresses, const std::vector<uint64_t
   }
   const GilRelease released;
   return Unreadable(ends).empty();
+}
+
+void Register(ClientState& state, const py::object& address, const py::object& bytes) {
+  static_cast<void>(state.client());  // of this process?
+  const MemoryRange range{ToUint(address.ptr(), "an address"), ToUint(bytes.ptr(), "a byte count")};
+  Status status;
+  {
+    const GilRelease released;
+    status = state.memory().Add(range);
+  }
+  RaiseUnlessOk(status);
+}
+
+void Unregister(ClientState& state, const py::object& address) {
+  static_cast<void>(state.client());
+  RaiseUnlessOk(state.memory().Remove(ToUint(address.ptr(), "an address")));
 }
 
 void Close(ClientState& state) {
@@ -195,7 +211,12 @@ void BindTransfers(ClientClass& c) {
       .def("get_ranges", &GetRanges, py::arg("keys"), py::arg("offsets"), py::arg("ptrs"),
            py::arg("sizes"), py::arg("timeout") = py::none(),
            "(codes, bytes read); entry i reads from byte offsets[i] as much as its pieces hold and "
-           "the value has.");
+           "the value has.")
+      .def("register", &Register, py::arg("address"), py::arg("bytes"),
+           "Memory that stays as it is until unregister(): pieces inside it, given as addresses, are not looked at in "
+           "each call. INVALID_ARGUMENT where not all of it is memory of the host that this process can read.")
+      .def("unregister", &Unregister, py::arg("address"),
+           "Takes register() of this address back, before its memory goes. NOT_FOUND when there was none.");
 }
 
 void BindKeyCalls(ClientClass& c) {

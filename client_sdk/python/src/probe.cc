@@ -24,34 +24,11 @@ int Sink() {
   return fd;
 }
 
-// Runs of addresses, in order, that do not touch.
-using Runs = std::vector<std::pair<uint64_t, uint64_t>>;
-
-void Append(Runs* runs, uint64_t begin, uint64_t end) {
-  if (!runs->empty() && runs->back().second == begin) {
-    runs->back().second = end;
-  } else {
-    runs->emplace_back(begin, end);
-  }
-}
-
-bool Within(const Runs& runs, const MemoryRange& range) {
-  if (range.bytes > ~uint64_t{0} - range.address) return false;
-  const auto behind = std::upper_bound(runs.begin(), runs.end(), range.address,
-                                       [](uint64_t at, const auto& run) { return at < run.first; });
-  return behind != runs.begin() && range.address + range.bytes <= std::prev(behind)->second;
-}
-
-struct Mapped {
-  Runs readable;
-  Runs writable;
-};
-
 // Null where the system does not say.
-std::shared_ptr<const Mapped> ReadMappings() {
+std::shared_ptr<const KnownMemory> ReadMappings() {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/self/maps", "re"), &std::fclose);
   if (file == nullptr) return nullptr;
-  auto out = std::make_shared<Mapped>();
+  auto out = std::make_shared<KnownMemory>();
   char line[512];
   bool begins = true;  // of a line: names may be longer than `line`
   while (std::fgets(line, sizeof(line), file.get()) != nullptr) {
@@ -59,8 +36,8 @@ std::shared_ptr<const Mapped> ReadMappings() {
     uint64_t to = 0;
     char rights[5] = "";
     if (begins && std::sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, rights) == 3) {
-      if (rights[0] == 'r') Append(&out->readable, from, to);
-      if (rights[0] == 'r' && rights[1] == 'w') Append(&out->writable, from, to);
+      if (rights[0] == 'r') out->readable.Add(from, to);
+      if (rights[0] == 'r' && rights[1] == 'w') out->writable.Add(from, to);
     }
     begins = std::strchr(line, '\n') != nullptr;
   }
@@ -70,18 +47,18 @@ std::shared_ptr<const Mapped> ReadMappings() {
 // The mappings as they were seen last.
 class LastSeen {
  public:
-  std::shared_ptr<const Mapped> Get() {
+  std::shared_ptr<const KnownMemory> Get() {
     MutexLock lock(mutex_);
     return mapped_;
   }
-  void Set(std::shared_ptr<const Mapped> mapped) {
+  void Set(std::shared_ptr<const KnownMemory> mapped) {
     MutexLock lock(mutex_);
     mapped_ = std::move(mapped);
   }
 
  private:
   Mutex mutex_;
-  std::shared_ptr<const Mapped> mapped_ MMC_GUARDED_BY(mutex_);
+  std::shared_ptr<const KnownMemory> mapped_ MMC_GUARDED_BY(mutex_);
 };
 
 LastSeen& last_seen() {
@@ -90,6 +67,21 @@ LastSeen& last_seen() {
 }
 
 }  // namespace
+
+void MemoryRanges::Add(uint64_t begin, uint64_t end) {
+  if (!runs_.empty() && begin <= runs_.back().second) {
+    runs_.back().second = std::max(runs_.back().second, end);
+  } else {
+    runs_.emplace_back(begin, end);
+  }
+}
+
+bool MemoryRanges::Contain(const MemoryRange& range) const {
+  if (range.bytes > ~uint64_t{0} - range.address) return false;
+  const auto behind = std::upper_bound(runs_.begin(), runs_.end(), range.address,
+                                       [](uint64_t at, const auto& run) { return at < run.first; });
+  return behind != runs_.begin() && range.address + range.bytes <= std::prev(behind)->second;
+}
 
 std::vector<size_t> Unreadable(const std::vector<const void*>& bytes) {
   std::vector<size_t> bad;
@@ -118,25 +110,30 @@ std::vector<size_t> Unreadable(const std::vector<const void*>& bytes) {
 
 std::vector<size_t> Unwritable(const std::vector<MemoryRange>& ranges) {
   std::vector<size_t> bad;
-  std::shared_ptr<const Mapped> mapped = last_seen().Get();
+  std::shared_ptr<const KnownMemory> mapped = last_seen().Get();
   bool fresh = false;
   for (size_t i = 0; i < ranges.size(); ++i) {
-    if (mapped != nullptr && Within(mapped->writable, ranges[i])) continue;
+    if (mapped != nullptr && mapped->writable.Contain(ranges[i])) continue;
     if (!fresh) {
       fresh = true;
       mapped = ReadMappings();
       if (mapped == nullptr) return {};
       last_seen().Set(mapped);
     }
-    if (!Within(mapped->writable, ranges[i])) bad.push_back(i);
+    if (!mapped->writable.Contain(ranges[i])) bad.push_back(i);
   }
   return bad;
 }
 
 MemoryRights RightsOf(const MemoryRange& range) {
-  const std::shared_ptr<const Mapped> mapped = ReadMappings();
-  if (mapped == nullptr || Within(mapped->writable, range)) return MemoryRights::kWrite;
-  return Within(mapped->readable, range) ? MemoryRights::kRead : MemoryRights::kNone;
+  if (range.bytes == 0 || range.bytes - 1 > ~uint64_t{0} - range.address) return MemoryRights::kNone;
+  const auto at = [](uint64_t address) {
+    return reinterpret_cast<const void*>(static_cast<uintptr_t>(address));  // NOLINT: the caller's address
+  };
+  if (!Unreadable({at(range.address), at(range.address + range.bytes - 1)}).empty()) return MemoryRights::kNone;
+  const std::shared_ptr<const KnownMemory> mapped = ReadMappings();
+  if (mapped == nullptr || mapped->writable.Contain(range)) return MemoryRights::kWrite;
+  return mapped->readable.Contain(range) ? MemoryRights::kRead : MemoryRights::kNone;
 }
 
 }  // namespace mmc::python

@@ -6,18 +6,37 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace mmc::python {
-
-// Those of `bytes` (as positions) that this process cannot read: not mapped, without the right to,
-// of a device. Empty as well where the system does not say.
-std::vector<size_t> Unreadable(const std::vector<const void*>& bytes);
 
 struct MemoryRange {
   uint64_t address = 0;
   uint64_t bytes = 0;
 };
+
+// Addresses of which something is known. Not thread-safe while it is added to.
+class MemoryRanges {
+ public:
+  // In the order of the beginnings. Overlapping and touching ones become one.
+  void Add(uint64_t begin, uint64_t end);
+  // Whether all bytes of `range` are in them.
+  bool Contain(const MemoryRange& range) const;
+  bool empty() const { return runs_.empty(); }
+
+ private:
+  std::vector<std::pair<uint64_t, uint64_t>> runs_;  // (begin, end), in order; they do not touch
+};
+
+struct KnownMemory {
+  MemoryRanges readable;
+  MemoryRanges writable;  // part of `readable`
+};
+
+// Those of `bytes` (as positions) that this process cannot read: not mapped, without the right to,
+// of a device. Empty as well where the system does not say.
+std::vector<size_t> Unreadable(const std::vector<const void*>& bytes);
 
 // Those of `ranges` (as positions) of which some byte is in no mapping that this process may write. Mappings are
 // remembered from call to call: one that was made read-only since may be taken for what it was. Empty as well where the
@@ -25,7 +44,8 @@ struct MemoryRange {
 std::vector<size_t> Unwritable(const std::vector<MemoryRange>& ranges);
 
 enum class MemoryRights { kNone, kRead, kWrite };
-// What this process may do with every byte of a range, as of now. kWrite where the system does not say.
+// What this process may do with every byte of a range, as of now; kNone for an empty one and for memory of a device.
+// kWrite where the system does not say.
 MemoryRights RightsOf(const MemoryRange& range);
 
 }  // namespace mmc::python

@@ -14,6 +14,7 @@
 #include "client_sdk/embedded/embedded.h"
 #include "client_sdk/include/mmc/client.h"
 #include "client_sdk/python/src/live.h"
+#include "client_sdk/python/src/registered.h"
 #include "client_sdk/src/async_pool.h"
 #include "common/base/mutex.h"
 
@@ -34,6 +35,7 @@ class ClientState final : public Endable {
   const std::string& node_name() const { return node_name_; }
   bool closed() const { return closed_; }
   bool foreign() const;  // of another process
+  RegisteredMemory& memory() { return memory_; }
 
   // Runs a question to the meta service on a thread of a small pool. `job` runs before Close() has
   // ended.
@@ -53,6 +55,7 @@ class ClientState final : public Endable {
   std::string meta_url_;
   std::string node_name_;
   std::atomic<bool> closed_{false};
+  RegisteredMemory memory_;
   Mutex close_mutex_;
   std::unique_ptr<ContributingClient> contributing_;
   std::unique_ptr<Client> own_;

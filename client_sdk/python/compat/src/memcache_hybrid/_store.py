@@ -108,14 +108,24 @@ class DistributedObjectStore:
         return NO_ID if pool is None else pool.id()
 
     def register_buffer(self, buffer_ptr, size):
-        """0. Any memory may be used without."""
-        if buffer_ptr <= 0 or size <= 0:
-            return MEMCACHE_INVALID_PARAM
-        return MEMCACHE_CLIENT_NOT_INIT if process.pool is None else MEMCACHE_OK
+        """0. Any memory may be used without; host memory that stays until unregister_buffer() costs less with."""
+        return self._name_buffer(buffer_ptr, size, lambda client: client.register(buffer_ptr, size))
 
     def unregister_buffer(self, buffer_ptr, size=1):
         """0."""
-        return self.register_buffer(buffer_ptr, size)
+        return self._name_buffer(buffer_ptr, size, lambda client: client.unregister(buffer_ptr))
+
+    def _name_buffer(self, buffer_ptr, size, call):
+        if buffer_ptr <= 0 or size <= 0:
+            return MEMCACHE_INVALID_PARAM
+        pool = process.pool
+        if pool is None:
+            return MEMCACHE_CLIENT_NOT_INIT
+        try:
+            call(pool.client)
+        except pymmc.MmcError:  # of a device, or not registered: calls look at the memory they are given
+            pass
+        return MEMCACHE_OK
 
     # Writing
 

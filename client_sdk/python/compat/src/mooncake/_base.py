@@ -34,7 +34,6 @@ class StoreBase:
         self._hostname = ""
         self._listen = ""
         self._segments = {}  # id -> LocalService
-        self._registered = {}  # address -> size
         self._memory = _memory.HostMemory()
         self._sessions = {}
         self._pins = {}
@@ -185,7 +184,6 @@ class StoreBase:
         segments, self._segments = self._segments, {}
         self._pins.clear()
         self._sessions.clear()
-        self._registered.clear()
         if client is not None:
             client.close()
         for node in segments.values():
@@ -232,20 +230,29 @@ class StoreBase:
         return self._memory.alloc(size)
 
     def register_buffer(self, buffer_ptr, size):
-        """Names memory for later transfers: 0, or INVALID_PARAMS for what this process cannot read."""
-        if self._client is None or buffer_ptr <= 0 or size <= 0:
+        """Names memory that stays until unregister_buffer(), for later transfers: 0, or INVALID_PARAMS for what this
+        process cannot read."""
+        client = self._client
+        if client is None or buffer_ptr <= 0 or size <= 0:
             return codes.MOONCAKE_INVALID_PARAMS
-        if not _memory.is_host_memory([buffer_ptr], [size]):
-            _log.error("register_buffer: %#x, %d bytes: no memory of the host", buffer_ptr, size)
+        try:
+            client.register(buffer_ptr, size)
+        except pymmc.MmcError as error:
+            _log.error("register_buffer: %#x: %s", buffer_ptr, error)
             return codes.MOONCAKE_INVALID_PARAMS
-        self._registered[buffer_ptr] = size
         return codes.MOONCAKE_OK
 
     def unregister_buffer(self, buffer_ptr, size=0):
         """0, or INVALID_PARAMS for an address that is not registered. `size` is of no meaning."""
         del size
-        known = self._registered.pop(buffer_ptr, None) is not None
-        return codes.MOONCAKE_OK if known else codes.MOONCAKE_INVALID_PARAMS
+        client = self._client
+        if client is None or buffer_ptr <= 0:
+            return codes.MOONCAKE_INVALID_PARAMS
+        try:
+            client.unregister(buffer_ptr)
+        except pymmc.MmcError:
+            return codes.MOONCAKE_INVALID_PARAMS
+        return codes.MOONCAKE_OK
 
     # What the calls share.
 
