@@ -2,7 +2,7 @@
 """What the Python binding costs: the same work through pymmc and through the C++ client (`mmc bench`), in one run; and
 after it, where mooncake-transfer-engine can be installed, our drop-in module beside the original (mooncake_bench.py).
 
-    PYTHONPATH=build/release/python perf/python_bench.py --bin-dir build/release/bin [--rounds 15] [--seconds 1] [--json]
+    PYTHONPATH=build/release/python perf/python_bench.py [--bin-dir build/release/bin] [--rounds 15] [--json]
 
 Python and C++ work on a pool of their own inside their process, in turn, `--rounds` times; of each the median of the
 rounds' median latencies is shown. Ratio: Python's latency over that of C++ (1.05: the binding costs 5 %), and between
