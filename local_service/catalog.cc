@@ -164,6 +164,7 @@ uint64_t Catalog::Scan(uint64_t cursor,
           .size = slot.size,
           .checksum = slot.checksum,
           .replicas = slot.replicas,
+          .hard_pinned = (slot.flags & kSlotHardPinned) != 0,
           .extents = {extents, slot.extent_count}};
       if (!visit(record)) return offset;
     }
@@ -299,7 +300,7 @@ Status Catalog::Add(const CatalogRecordView& record) {
   SlotHeader& slot = SlotAt(offset);
   slot.key_bytes = static_cast<uint16_t>(record.key.size());
   slot.replicas = record.replicas;
-  slot.reserved = 0;
+  slot.flags = record.hard_pinned ? kSlotHardPinned : 0;
   slot.extent_count = static_cast<uint32_t>(record.extents.size());
   slot.segment = record.segment;
   slot.generation = record.generation;

@@ -39,6 +39,7 @@ struct CatalogRecordView {
   uint64_t size = 0;
   uint64_t checksum = 0;
   uint8_t replicas = 0;  // that the object should have; 0: not known
+  bool hard_pinned = false;  // never evicted
   std::span<const CatalogExtent> extents;
 };
 

@@ -37,6 +37,7 @@ inline constexpr uint32_t kBootIdBytes = 40;
 inline constexpr uint32_t kSlotMagic = 0x544F4C53;  // "SLOT"
 inline constexpr uint32_t kSlotFree = 0;
 inline constexpr uint32_t kSlotLive = 0x4556494C;  // "LIVE"
+inline constexpr uint8_t kSlotHardPinned = 1;  // never evicted
 inline constexpr uint32_t kSlotAlignment = 64;
 inline constexpr uint32_t kMaxSlotBytes = 8u << 20;
 
@@ -93,7 +94,7 @@ struct SlotHeader {
   uint32_t state = 0;  // kSlotFree or kSlotLive
   uint16_t key_bytes = 0;
   uint8_t replicas = 0;  // that the object should have; 0: not known
-  uint8_t reserved = 0;
+  uint8_t flags = 0;     // kSlotHardPinned
   uint32_t extent_count = 0;
   uint32_t segment = 0;
   uint64_t generation = 0;

@@ -119,6 +119,7 @@ class Parser {
         .size = slot.size,
         .checksum = slot.checksum,
         .replicas = slot.replicas,
+        .hard_pinned = (slot.flags & kSlotHardPinned) != 0,
         .extents = std::vector<CatalogExtent>(slot.extent_count)};
     std::memcpy(record.extents.data(), body.data() + AlignUp(slot.key_bytes, 8),
                 slot.extent_count * sizeof(CatalogExtent));

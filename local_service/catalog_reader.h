@@ -22,6 +22,7 @@ struct CatalogImage {
     uint64_t size = 0;
     uint64_t checksum = 0;
     uint8_t replicas = 0;  // that the object should have; 0: not known
+    bool hard_pinned = false;
     std::vector<CatalogExtent> extents;
     uint64_t slot = 0;  // where in the file
   };

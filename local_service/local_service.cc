@@ -272,6 +272,7 @@ uint64_t LocalService::Impl::Report(uint64_t cursor, proto::CatalogReportRequest
     out->set_size(view.size);
     out->set_checksum(view.checksum);
     out->set_replicas(view.replicas);
+    out->set_hard_pinned(view.hard_pinned);
     for (const CatalogExtent& extent : view.extents) {
       out->add_extent_offset(extent.offset);
       out->add_extent_length(extent.length);
@@ -322,6 +323,7 @@ Status LocalService::Impl::Apply(const proto::CatalogRecord& record) {
                                                 .size = record.size(),
                                                 .checksum = record.checksum(),
                                                 .replicas = replicas,
+                                                .hard_pinned = record.hard_pinned(),
                                                 .extents = extents});
   storage->catalog().SetApplied(record.seq());
   return status;

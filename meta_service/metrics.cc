@@ -22,6 +22,8 @@ constexpr FigureMetric kGauges[] = {
     {"mmc_meta_sessions", "Open client sessions.", &Figures::sessions},
     {"mmc_meta_grants", "Writes that were granted and have not ended.", &Figures::grants},
     {"mmc_meta_pins", "Pins that are held.", &Figures::pins},
+    {"mmc_meta_soft_pinned_objects", "Objects that are evicted after all others.", &Figures::soft_pinned},
+    {"mmc_meta_hard_pinned_objects", "Objects that are never evicted.", &Figures::hard_pinned},
     {"mmc_meta_waiting_to_free_bytes",
      "Bytes given up that still wait for leases, pins, fences or catalog acknowledgements.",
      &Figures::waiting_bytes},

@@ -58,6 +58,8 @@ std::vector<Setting> EvictionSettings() {
                   "Percent that eviction goes down to."),
       config::Enum("ock.mmc.meta.evict_policy", "lru", {"lru"},
                    "Which blocks go first: the least recently used."),
+      config::Bool("ock.mmc.meta.evict_soft_pinned", "true",
+                   "Whether soft-pinned blocks are evicted when nothing else can be; false: writes then find no room."),
   };
 }
 
@@ -83,6 +85,11 @@ std::vector<Setting> TimeSettings() {
                   "asks for no time."),
       config::Int("ock.mmc.meta.max_lease_milliseconds", "600000", 1, 24 * kHour,
                   "Longest lease that a reader can have."),
+      config::Int("ock.mmc.meta.soft_pin_milliseconds", "1800000", 1, 24 * kHour,
+                  "How long a block that was put with a soft pin is evicted after all others, when the writer gives "
+                  "no time."),
+      config::Int("ock.mmc.meta.max_soft_pin_milliseconds", "86400000", 1, 24 * kHour,
+                  "Longest soft pin that a writer can have."),
       config::Int("ock.mmc.meta.grant_milliseconds", "600000", 1000, 24 * kHour,
                   "How long a write may take between its start and its commit."),
       config::Int("ock.mmc.meta.write_ticket_milliseconds", "20000", 100, kHour,
@@ -164,13 +171,14 @@ config::Schema::Rule Below(std::string smaller, std::string larger) {
   };
 }
 
-Status CheckLeases(const config::Values& values) {
-  const int64_t lease = values.GetInt("ock.mmc.meta.lease_milliseconds");
-  const int64_t longest = values.GetInt("ock.mmc.meta.max_lease_milliseconds");
-  if (lease <= longest) return Status::Ok();
-  return Status(Code::kConfig, "ock.mmc.meta.lease_milliseconds = " + std::to_string(lease) +
-                                   " must not be above ock.mmc.meta.max_lease_milliseconds = " +
-                                   std::to_string(longest));
+// Of "x" there is a usual time and a longest one.
+config::Schema::Rule UsualNotAboveLongest(const std::string& name) {
+  return [usual = "ock.mmc.meta." + name + "_milliseconds",
+          longest = "ock.mmc.meta.max_" + name + "_milliseconds"](const config::Values& values) {
+    if (values.GetInt(usual) <= values.GetInt(longest)) return Status::Ok();
+    return Status(Code::kConfig, usual + " = " + std::to_string(values.GetInt(usual)) + " must not be above " +
+                                     longest + " = " + std::to_string(values.GetInt(longest)));
+  };
 }
 
 Status CheckHttps(const config::Values& values) {
@@ -214,7 +222,8 @@ const config::Schema& MetaSchema() {
     const std::string prefix = "ock.mmc.meta.";
     return new config::Schema(
         "mmc_meta_service", std::move(settings),
-        {config::TlsRule(), CheckNoHa, CheckHttps, CheckThresholds, CheckLeases, CheckQuotas, CheckAccess,
+        {config::TlsRule(), CheckNoHa, CheckHttps, CheckThresholds, UsualNotAboveLongest("lease"),
+         UsualNotAboveLongest("soft_pin"), CheckQuotas, CheckAccess,
          Below(prefix + "heartbeat_milliseconds", prefix + "session_expiry_milliseconds"),
          Below(prefix + "heartbeat_milliseconds", prefix + "node_suspect_milliseconds"),
          Below(prefix + "node_suspect_milliseconds", prefix + "node_grace_milliseconds")});
@@ -237,6 +246,9 @@ MetaOptions MetaOptionsFrom(const config::Values& values) {
   out.evict_policy = values.GetString("ock.mmc.meta.evict_policy");
   out.lease = Milliseconds(values, "lease");
   out.max_lease = Milliseconds(values, "max_lease");
+  out.soft_pin = Milliseconds(values, "soft_pin");
+  out.max_soft_pin = Milliseconds(values, "max_soft_pin");
+  out.evict_soft_pinned = values.GetBool("ock.mmc.meta.evict_soft_pinned");
   out.grant = Milliseconds(values, "grant");
   out.write_ticket = Milliseconds(values, "write_ticket");
   out.heartbeat = Milliseconds(values, "heartbeat");

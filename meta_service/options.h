@@ -27,6 +27,9 @@ struct MetaOptions {
 
   std::chrono::milliseconds lease{5000};         // when a lookup asks for none
   std::chrono::milliseconds max_lease{600'000};  // a lookup's lease is capped to this
+  std::chrono::milliseconds soft_pin{1'800'000};  // when a put that asks for one gives no time
+  std::chrono::milliseconds max_soft_pin{86'400'000};
+  bool evict_soft_pinned = true;  // when nothing else can be evicted
   std::chrono::milliseconds grant{
       600'000};  // a write must commit within this while its session lives
   // What is granted on a node that wants tickets is not given to others for so long.

@@ -64,6 +64,7 @@ class Calls:
         if store.register_buffer(self.base, len(self.memory)) != 0:
             sys.exit("register_buffer failed")
         self.number = 0
+        self.failed = 0
 
     def rows(self, pieces, batch):
         """(pointers, sizes) of one call."""
@@ -81,25 +82,30 @@ class Calls:
         return [f"bench/{self.number - n}" for n in range(count)]
 
     def median(self, call, before=None, after=None):
-        """Microseconds of call(), while before() and after() are not counted."""
-        times, end = [], time.monotonic() + self.seconds
+        """Microseconds of call(), while before() and after() are not counted. A call that after() says has failed is
+        not counted either, but in `failed`."""
+        times, end, failed = [], time.monotonic() + self.seconds, 0
         while time.monotonic() < end or len(times) < 5:
             made = before() if before else None
             began = time.perf_counter()
             answer = call(made)
-            times.append((time.perf_counter() - began) * 1e6)
-            if after:
-                after(made, answer)
+            took = (time.perf_counter() - began) * 1e6
+            if after(made, answer):
+                times.append(took)
+                continue
+            failed += 1
+            if failed > 10 + len(times) // 10:
+                sys.exit(f"{failed} of {failed + len(times)} calls failed, the last one answered {answer[:3]}")
+        self.failed += failed
         return statistics.median(times)
 
     def put(self, pieces, batch):
         pointers, sizes = self.rows(pieces, batch)
 
         def forget(names, answer):
-            if any(answer):
-                sys.exit(f"a put answered {[code for code in answer if code][:3]}")
             for name in names:
                 self.store.remove(name)
+            return not any(answer)
 
         return self.median(lambda names: self.store.batch_put_from_multi_buffers(names, pointers, sizes),
                            lambda: self.names(batch), forget)
@@ -110,33 +116,27 @@ class Calls:
         if any(self.store.batch_put_from_multi_buffers(names, pointers, sizes)):
             sys.exit("a put failed")
 
-        def check(_, answer):
-            if answer != [sum(pieces)] * batch:
-                sys.exit(f"a get answered {answer[:3]}")
-
-        return self.median(lambda _: self.store.batch_get_into_multi_buffers(names, pointers, sizes), after=check)
+        return self.median(lambda _: self.store.batch_get_into_multi_buffers(names, pointers, sizes),
+                           after=lambda _, answer: answer == [sum(pieces)] * batch)
 
     def exist(self, batch):
         pointers, sizes = self.rows([1024], batch)
         names = self.names(batch)
         self.store.batch_put_from_multi_buffers(names, pointers, sizes)
 
-        def check(_, answer):
-            if answer != [1] * batch:
-                sys.exit(f"exist answered {answer[:3]}")
-
-        return self.median(lambda _: self.store.batch_is_exist(names), after=check)
+        return self.median(lambda _: self.store.batch_is_exist(names), after=lambda _, answer: answer == [1] * batch)
 
 
 def measure(args):
     store = joined(args.master, 0)
     calls = Calls(store, args.seconds)
-    print(json.dumps({
+    medians = {
         "put 8.58 MiB in 122 buffers": calls.put(DEEPSEEK, 1), "get 8.58 MiB in 122 buffers": calls.get(DEEPSEEK, 1),
         "put 128 x 1 MiB": calls.put([1 << 20], 128), "get 128 x 1 MiB": calls.get([1 << 20], 128),
         "put 1 KiB": calls.put([1024], 1), "get 1 KiB": calls.get([1024], 1),
         "exist 1 key": calls.exist(1), "exist 128 keys": calls.exist(128),
-    }), flush=True)
+    }
+    print(json.dumps({"us": medians, "failed": calls.failed}), flush=True)
     store.close()
 
 
@@ -217,26 +217,29 @@ def variants():
 
 
 def compare(args):
-    """Per kind of call: medians in microseconds by variant, and those ratios to ours over TCP that there are."""
+    """Per kind of call ("works"): medians in microseconds by variant, and the ratios to ours over TCP; and how many
+    calls failed in all ("failed_calls"), by variant."""
     all_of_them = list(variants())
     rounds = {one.name: [] for one in all_of_them}
     for _ in range(args.rounds):
         for one in all_of_them:
             rounds[one.name].append(one.round(args))
-    return {work: {
-        "us": {name: statistics.median(run[work] for run in runs) for name, runs in rounds.items()},
-        "ratios": {name: statistics.median(theirs[work] / mine[work]
+    works = {work: {
+        "us": {name: statistics.median(run["us"][work] for run in runs) for name, runs in rounds.items()},
+        "ratios": {name: statistics.median(theirs["us"][work] / mine["us"][work]
                                            for theirs, mine in zip(runs, rounds["ours, TCP"]))
                    for name, runs in rounds.items() if name.startswith("original")},
-    } for work in rounds["ours"][0]}
+    } for work in rounds["ours"][0]["us"]}
+    return {"works": works, "failed_calls": {name: sum(run["failed"] for run in runs) for name, runs in rounds.items()}}
 
 
 def show(results):
-    names = next(iter(results.values()))["us"]
+    names = results["failed_calls"]
     print(f"{'microseconds a call':28}" + "".join(f"{name:>16}" for name in names) + "   ratios to ours over TCP")
-    for work, row in results.items():
+    for work, row in results["works"].items():
         print(f"{work:28}" + "".join(f"{median:16.1f}" for median in row["us"].values())
               + "".join(f"{ratio:10.2f}" for ratio in row["ratios"].values()))
+    print(f"{'calls that failed':28}" + "".join(f"{count:16}" for count in names.values()))
 
 
 def main():

@@ -36,6 +36,8 @@ mmc::PutOptions PutOptionsOf(const mmc_put_options* in) {
       out.preferred_nodes.emplace_back(filled.preferred_nodes[i]);
   }
   out.timeout = std::chrono::milliseconds(filled.timeout_ms);
+  out.retention = static_cast<mmc::Retention>(std::clamp(filled.retention, 0, UINT8_MAX));
+  out.soft_pin = std::chrono::milliseconds(filled.soft_pin_ms);
   return out;
 }
 

@@ -120,6 +120,8 @@ json::object StatusJson(const ClusterStatus& status) {
       {"evict_threshold_low", status.evict_threshold_low},
       {"recovering", status.recovering},
       {"under_replicated", status.under_replicated},
+      {"soft_pinned", status.soft_pinned},
+      {"hard_pinned", status.hard_pinned},
       {"copies_in_flight", status.copies_in_flight},
   };
   object["nodes"] = NodesJson(status.nodes)["nodes"];

@@ -33,6 +33,7 @@ PutBatch::PutBatch(Core& core, std::span<const PutItem> items, const PutOptions&
     : core_(core),
       items_(items),
       options_(options),
+      any_group_(std::any_of(items.begin(), items.end(), [](const PutItem& item) { return !item.group.empty(); })),
       deadline_(deadline),
       statuses_(items.size()),
       sizes_(items.size()),
@@ -97,6 +98,9 @@ PutBatch::Items PutBatch::Validate() {
   if (all.ok() && (options_.replicas < 1 || options_.replicas > kMaxReplicas)) {
     all = Status(Code::kInvalidArgument,
                  std::to_string(options_.replicas) + " replicas; 1 to 8 are possible");
+  } else if (all.ok() && options_.soft_pin.count() < 0) {
+    all = Status(Code::kInvalidArgument,
+                 "a soft pin of " + std::to_string(options_.soft_pin.count()) + " ms; 0 or more are possible");
   }
   Items todo;
   if (!all.ok()) {
@@ -110,6 +114,10 @@ PutBatch::Items PutBatch::Validate() {
       Result<uint64_t> size = CheckBuffers(items_[i].buffers);
       status = size.status();
       sizes_[i] = size.value_or(0);
+    }
+    if (status.ok() && items_[i].group.size() > kMaxKeyBytes) {
+      status = Status(Code::kInvalidArgument, "the name of a group has " + std::to_string(items_[i].group.size()) +
+                                                  " bytes, at most 2048 are possible");
     }
     if (!status.ok()) {
       Settle(i, std::move(status));
@@ -334,6 +342,9 @@ void PutBatch::AddGrant(const Granted& granted, proto::PutCommitRequest* request
   request->add_grant(granted.grant);
   request->add_failed_replicas(granted.failed_replicas);
   if (core_.options.integrity != Integrity::kOff) request->add_checksum(granted.checksum);
+  request->set_retention(static_cast<proto::Retention>(options_.retention));
+  request->set_soft_pin_ms(static_cast<uint64_t>(options_.soft_pin.count()));
+  if (any_group_) request->add_group(std::string(items_[granted.item].group));
 }
 
 void PutBatch::CommitFailed(const OpenedSession& opened, const std::vector<Granted*>& grants,

@@ -74,6 +74,7 @@ class PutBatch {
   Core& core_;
   const std::span<const PutItem> items_;
   const PutOptions& options_;
+  const bool any_group_;  // in items_
   const TimePoint deadline_;
   TimePoint last_start_;  // no new round after this: the rest of the time is for its transfer and
                           // its answer

@@ -314,6 +314,8 @@ Result<ClusterStatus> ClientImpl::Cluster() {
   out.evict_threshold_low = reply.evict_threshold_low();
   out.recovering = reply.recovering();
   out.under_replicated = reply.under_replicated();
+  out.soft_pinned = reply.soft_pinned();
+  out.hard_pinned = reply.hard_pinned();
   out.copies_in_flight = reply.copies_in_flight();
   for (const proto::Node& node : reply.nodes()) out.nodes.push_back(NodeInfoOf(node));
   for (const proto::TenantUse& tenant : reply.tenants()) out.tenants.push_back(TenantUseOf(tenant));

@@ -29,6 +29,7 @@ void Recovery::Tick(TimePoint now) {
 void LeaseReaper::Tick(TimePoint now) { state_.Reap(now); }
 
 void Evictor::Tick(TimePoint now) {
+  state_.EndSoftPins(now);
   const uint64_t bytes = state_.EvictBetweenThresholds(kStepsPerTick, now);
   if (bytes > 0) VLOG(1) << "evicted " << FormatBytes(bytes);
 }

@@ -180,8 +180,8 @@ void Mover::Mend(uint32_t* steps, TimePoint now, Effects* effects) {
       for (uint32_t n = 0; n < kStepsPerLock && *steps > 0 && it != shard.thin.end(); ++n, ++it, --*steps) {
         mend_.at.from_hash = it->first;
         if (!MayStart()) return;
-        Object* object = const_cast<Object*>(shard.table.Candidate(it->second));
-        if (object == nullptr || object->generation != it->first || object->writing) continue;
+        Object* object = shard.table.FindGeneration(it->second, it->first);
+        if (object == nullptr) continue;
         const Outcome outcome = Begin(shard, object, it->second, SegmentTable::kMaxSegments, effects);
         if (outcome == Outcome::kBusy) return;
         mend_.moved |= outcome == Outcome::kStarted;

@@ -21,6 +21,7 @@ void FillRecord(CatalogEntry& entry, proto::CatalogRecord* out) {
   out->set_size(entry.size);
   out->set_checksum(entry.checksum);
   out->set_replicas(entry.asked);
+  out->set_hard_pinned(entry.hard_pinned);
   out->add_extent_offset(entry.first.offset);
   out->add_extent_length(entry.first.length);
   for (const ExtentView& extent : entry.others) {

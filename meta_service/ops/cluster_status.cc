@@ -46,6 +46,8 @@ Status ClusterStatus(OpEnv& env, const Context& context, const proto::ClusterSta
   reply->set_sessions(f.sessions);
   reply->set_grants(f.grants);
   reply->set_pins(f.pins);
+  reply->set_soft_pinned(f.soft_pinned);
+  reply->set_hard_pinned(f.hard_pinned);
   reply->set_waiting_to_free_bytes(f.waiting_bytes);
   reply->set_lookups_hit(f.hits);
   reply->set_lookups_missed(f.misses);

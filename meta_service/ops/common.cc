@@ -97,7 +97,8 @@ std::vector<ReportedRecord> ReportedRecords(const proto::CatalogReportRequest& r
                        .offsets = {record.extent_offset().data(),
                                    static_cast<size_t>(record.extent_offset_size())},
                        .lengths = {record.extent_length().data(),
-                                   static_cast<size_t>(record.extent_length_size())}});
+                                   static_cast<size_t>(record.extent_length_size())},
+                       .hard_pinned = record.hard_pinned()});
   }
   return records;
 }

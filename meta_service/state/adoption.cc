@@ -59,6 +59,7 @@ bool Adoption::TakeOne(const ReportedRecord& in) {
                       .key_bytes = static_cast<uint16_t>(in.key.size()),
                       .segment = static_cast<uint8_t>(index),
                       .asked = static_cast<uint8_t>(std::clamp<uint32_t>(in.replicas, 1, kMaxReplicas)),
+                      .hard_pinned = in.hard_pinned,
                       .refused = false});
   keys_.append(in.key);
   for (size_t i = 0; i < in.offsets.size(); ++i) {
@@ -201,6 +202,7 @@ bool Adoption::Next(Ready* out) {
     out->checksum = record.checksum;
     out->size = record.size;
     out->asked = record.asked;
+    out->hard_pinned = record.hard_pinned;
     out->segment = segments_[record.segment].get();
     out->placed = Placed();
     if (pieces.size() == 1) {

@@ -37,6 +37,7 @@ struct ReportedRecord {
   uint64_t checksum = 0;
   uint32_t replicas = 0;  // that the object should have; 0: not known
   std::span<const uint64_t> offsets, lengths;  // bytes, one each per extent
+  bool hard_pinned = false;
 };
 
 class Adoption {
@@ -62,6 +63,7 @@ class Adoption {
     uint64_t generation = 0, checksum = 0;
     uint32_t size = 0;
     uint8_t asked = 1;
+    bool hard_pinned = false;
     Segment* segment = nullptr;
     Placed placed;  // the caller's now
   };
@@ -82,7 +84,8 @@ class Adoption {
     uint32_t size;
     uint16_t key_bytes;
     uint8_t segment;  // index in segments_
-    uint8_t asked : 7;
+    uint8_t asked : 6;
+    bool hard_pinned : 1;
     bool refused : 1;
   };
   struct Piece {

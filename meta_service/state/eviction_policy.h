@@ -1,5 +1,5 @@
 // Who is given up first. One policy object per shard; it orders the committed replicas of each
-// tenant in each segment.
+// tenant and retention in each segment.
 //
 // The caller numbers uses with stamps that grow over all shards; the evictor compares the oldest of
 // every shard and so gets the order of the whole segment.
@@ -23,10 +23,10 @@ class EvictionPolicy {
   // The object of these replicas was used. Its stamp is set.
   virtual void Touch(Object* object) = 0;
   virtual void Erase(Replica* replica) = 0;
-  // The next victim of this tenant; null when it has none in the segment and this shard.
-  virtual Replica* Victim(uint16_t tenant, uint32_t segment) = 0;
-  // The next victim of this tenant, wherever it lies.
-  virtual Replica* VictimOf(uint16_t tenant) = 0;
+  // The next victim of this tenant and retention; null when it has none in the segment and this shard.
+  virtual Replica* Victim(uint16_t tenant, Retention retention, uint32_t segment) = 0;
+  // The next victim of this tenant and retention, wherever it lies.
+  virtual Replica* VictimOf(uint16_t tenant, Retention retention) = 0;
   // One of the segment, whoever's.
   virtual Replica* AnyIn(uint32_t segment) = 0;
   // The replica's memory moves (its neighbours must follow).

@@ -1,4 +1,5 @@
-// Eviction: the oldest of all shards first, by bytes, never what is leased or pinned. Whose, says Tenants::Turns: see
+// Eviction: the oldest of all shards first, by bytes, never what is leased or pinned; what is soft-pinned
+// last. Whose, says Tenants::Turns: see
 // docs/decisions/0010.
 #include <algorithm>
 #include <functional>
@@ -16,8 +17,8 @@ constexpr uint64_t kRounds = 8;         // turns go by this part of what is want
 }  // namespace
 
 Replica* MetaState::VictimIn(Shard& shard, const EvictQueue& queue) {
-  return queue.segment == kAnySegment ? shard.policy->VictimOf(queue.tenant)
-                                      : shard.policy->Victim(queue.tenant, queue.segment);
+  return queue.segment == kAnySegment ? shard.policy->VictimOf(queue.tenant, queue.retention)
+                                      : shard.policy->Victim(queue.tenant, queue.retention, queue.segment);
 }
 
 uint64_t MetaState::OldestStamp(Shard& shard, const EvictQueue& queue) {
@@ -46,21 +47,60 @@ uint64_t MetaState::EvictStep(Shard& shard, const EvictQueue& queue, uint64_t li
       object->asked = object->replica_count - 1;  // wanted so: the room is needed
       DropReplica(shard, object, victim->placed.index, now, effects);
     } else {
+      if (object->grouped) {
+        const auto members = groups_.MembersOf({&object->generation, 1});
+        effects->orphans.insert(effects->orphans.end(), members.begin(), members.end());
+      }
       RemoveObject(shard, object, HashKey(object->key()), now, effects);
       ++objects;
     }
   }
-  const int c = static_cast<int>(cause);
-  counters_.evicted_objects[c].fetch_add(objects, std::memory_order_relaxed);
-  counters_.evicted_bytes[c].fetch_add(units * kUnitBytes, std::memory_order_relaxed);
-  Tenant& tenant = tenants_.At(queue.tenant);
-  tenant.evicted_objects.fetch_add(objects, std::memory_order_relaxed);
-  tenant.evicted_bytes.fetch_add(units * kUnitBytes, std::memory_order_relaxed);
+  CountEvicted(queue.tenant, objects, units, cause);
   return units;
 }
 
-uint64_t MetaState::EvictOldest(const EvictQueue& queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps,
+void MetaState::CountEvicted(uint16_t tenant_slot, uint64_t objects, uint64_t units, EvictCause cause) {
+  const int c = static_cast<int>(cause);
+  counters_.evicted_objects[c].fetch_add(objects, std::memory_order_relaxed);
+  counters_.evicted_bytes[c].fetch_add(units * kUnitBytes, std::memory_order_relaxed);
+  Tenant& tenant = tenants_.At(tenant_slot);
+  tenant.evicted_objects.fetch_add(objects, std::memory_order_relaxed);
+  tenant.evicted_bytes.fetch_add(units * kUnitBytes, std::memory_order_relaxed);
+}
+
+uint64_t MetaState::EvictOrphans(const EvictQueue& queue, EvictCause cause, TimePoint now, Effects* effects) {
+  uint64_t here = 0, units = 0, objects = 0;
+  for (const Groups::Member& orphan : std::exchange(effects->orphans, {})) {
+    Shard& shard = ShardOf(orphan.hash);
+    MutexLock lock(shard.mutex);
+    Object* object = shard.table.FindGeneration(orphan.hash, orphan.generation);
+    if (object == nullptr || object->Leased(now) || object->pins > 0) continue;
+    const Retention kept = object->retention();
+    if (kept == Retention::kHard || (kept == Retention::kSoft && !options_.evict_soft_pinned)) continue;
+    for (uint32_t i = 0; i < object->replica_count; ++i) {
+      const Placed& placed = object->replicas()[i].placed;
+      units += placed.units();
+      if (queue.segment == kAnySegment || queue.segment == placed.segment) here += placed.units();
+    }
+    ++objects;
+    RemoveObject(shard, object, orphan.hash, now, effects);
+  }
+  CountEvicted(queue.tenant, objects, units, cause);
+  return here;
+}
+
+// What is soft-pinned goes when nothing else of this tenant can.
+uint64_t MetaState::EvictOldest(EvictQueue queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps,
                                 TimePoint now) {
+  const uint64_t units = EvictLeastRecent(queue, wanted_units, cause, steps, now);
+  const bool any = counters_.kept[static_cast<int>(Retention::kSoft)].load(std::memory_order_relaxed) > 0;
+  if (units >= wanted_units || !any || !options_.evict_soft_pinned) return units;
+  queue.retention = Retention::kSoft;
+  return units + EvictLeastRecent(queue, wanted_units - units, cause, steps, now);
+}
+
+uint64_t MetaState::EvictLeastRecent(const EvictQueue& queue, uint64_t wanted_units, EvictCause cause,
+                                     uint32_t* steps, TimePoint now) {
   using Head = std::pair<uint64_t, uint32_t>;  // stamp of a shard's oldest replica, shard
   std::priority_queue<Head, std::vector<Head>, std::greater<>> heads;
   // What is used from here on is not looked at again: a lap over leased objects ends.
@@ -76,10 +116,13 @@ uint64_t MetaState::EvictOldest(const EvictQueue& queue, uint64_t wanted_units, 
     heads.pop();
     const uint64_t limit = std::min(end, heads.empty() ? kNothing : heads.top().first);
     Shard& shard = shards_[i];
-    MutexLock lock(shard.mutex);
-    units += EvictStep(shard, queue, limit, wanted_units - units, cause, steps, now, &effects);
-    Replica* victim = VictimIn(shard, queue);
-    if (victim != nullptr && Object::Of(victim)->stamp <= end) heads.push({Object::Of(victim)->stamp, i});
+    {
+      MutexLock lock(shard.mutex);
+      units += EvictStep(shard, queue, limit, wanted_units - units, cause, steps, now, &effects);
+    }
+    if (!effects.orphans.empty()) units += EvictOrphans(queue, cause, now, &effects);
+    const uint64_t next = OldestStamp(shard, queue);
+    if (next <= end) heads.push({next, i});
   }
   Tell(effects);
   return units;

@@ -1,4 +1,5 @@
-// Least recently used: one doubly linked list per tenant and segment through the replicas themselves.
+// Least recently used: one doubly linked list per retention, tenant and segment through the replicas themselves.
+#include <array>
 #include <vector>
 
 #include "meta_service/state/eviction_policy.h"
@@ -10,9 +11,10 @@ namespace {
 class LruPolicy final : public EvictionPolicy {
  public:
   void Insert(Replica* replica) override {
-    const uint16_t tenant = Object::Of(replica)->tenant;
-    if (tenant >= lists_.size()) lists_.resize(tenant + size_t{1});
-    std::vector<List>& lists = lists_[tenant];
+    const Object* object = Object::Of(replica);
+    Tenants& tenants = lists_[object->kept];
+    if (object->tenant >= tenants.size()) tenants.resize(object->tenant + size_t{1});
+    std::vector<List>& lists = tenants[object->tenant];
     if (replica->placed.segment >= lists.size()) lists.resize(replica->placed.segment + 1);
     PushNewest(replica);
   }
@@ -32,15 +34,17 @@ class LruPolicy final : public EvictionPolicy {
     (replica->older != nullptr ? replica->older->newer : list.oldest) = replica->newer;
   }
 
-  Replica* Victim(uint16_t tenant, uint32_t segment) override {
-    if (tenant >= lists_.size() || segment >= lists_[tenant].size()) return nullptr;
-    return lists_[tenant][segment].oldest;
+  Replica* Victim(uint16_t tenant, Retention retention, uint32_t segment) override {
+    const Tenants& tenants = Of(retention);
+    if (tenant >= tenants.size() || segment >= tenants[tenant].size()) return nullptr;
+    return tenants[tenant][segment].oldest;
   }
 
-  Replica* VictimOf(uint16_t tenant) override {
-    if (tenant >= lists_.size()) return nullptr;
+  Replica* VictimOf(uint16_t tenant, Retention retention) override {
+    const Tenants& tenants = Of(retention);
+    if (tenant >= tenants.size()) return nullptr;
     Replica* oldest = nullptr;
-    for (const List& list : lists_[tenant]) {
+    for (const List& list : tenants[tenant]) {
       if (list.oldest == nullptr) continue;
       if (oldest == nullptr || Object::Of(list.oldest)->stamp < Object::Of(oldest)->stamp) oldest = list.oldest;
     }
@@ -48,8 +52,10 @@ class LruPolicy final : public EvictionPolicy {
   }
 
   Replica* AnyIn(uint32_t segment) override {
-    for (const std::vector<List>& lists : lists_) {
-      if (segment < lists.size() && lists[segment].oldest != nullptr) return lists[segment].oldest;
+    for (const Tenants& tenants : lists_) {
+      for (const std::vector<List>& lists : tenants) {
+        if (segment < lists.size() && lists[segment].oldest != nullptr) return lists[segment].oldest;
+      }
     }
     return nullptr;
   }
@@ -61,8 +67,11 @@ class LruPolicy final : public EvictionPolicy {
   }
 
   uint64_t MetadataBytes() const override {
-    uint64_t bytes = lists_.capacity() * sizeof(lists_[0]);
-    for (const std::vector<List>& lists : lists_) bytes += lists.capacity() * sizeof(List);
+    uint64_t bytes = 0;
+    for (const Tenants& tenants : lists_) {
+      bytes += tenants.capacity() * sizeof(tenants[0]);
+      for (const std::vector<List>& lists : tenants) bytes += lists.capacity() * sizeof(List);
+    }
     return bytes;
   }
 
@@ -72,7 +81,13 @@ class LruPolicy final : public EvictionPolicy {
     Replica* newest = nullptr;
   };
 
-  List& ListOf(Replica* replica) { return lists_[Object::Of(replica)->tenant][replica->placed.segment]; }
+  using Tenants = std::vector<std::vector<List>>;  // by tenant, by segment slot
+
+  const Tenants& Of(Retention retention) const { return lists_[static_cast<size_t>(retention)]; }
+  List& ListOf(Replica* replica) {
+    const Object* object = Object::Of(replica);
+    return lists_[object->kept][object->tenant][replica->placed.segment];
+  }
 
   void PushNewest(Replica* replica) {
     List& list = ListOf(replica);
@@ -82,7 +97,7 @@ class LruPolicy final : public EvictionPolicy {
     list.newest = replica;
   }
 
-  std::vector<std::vector<List>> lists_;  // by tenant, by segment slot
+  std::array<Tenants, kRetentions> lists_;
 };
 
 }  // namespace

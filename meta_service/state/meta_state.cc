@@ -111,6 +111,8 @@ Object* MetaState::AddReplica(Shard& shard, Object* object, uint64_t hash, const
   grown->checksum = object->checksum;
   grown->lease_until = object->lease_until;
   grown->pins = object->pins;
+  grown->kept = object->kept;
+  grown->grouped = object->grouped;
   grown->asked = std::max(object->asked, grown->replica_count);
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     const Replica* from = object->replicas() + i;
@@ -150,6 +152,7 @@ void MetaState::RemoveObject(Shard& shard, Object* object, uint64_t hash, TimePo
   tenant.objects.fetch_sub(1, std::memory_order_relaxed);
   tenant.value_bytes.fetch_sub(object->size, std::memory_order_relaxed);
   NoteGone(shard, object);
+  NoteNotKept(shard, object);
   const bool pinned = object->pins > 0;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     shard.policy->Erase(object->replicas() + i);
@@ -204,6 +207,8 @@ Figures MetaState::figures() const {
     f.grants += read(tenant.grants);
   }
   f.pins = read(counters_.pins);
+  f.soft_pinned = read(counters_.kept[static_cast<int>(Retention::kSoft)]);
+  f.hard_pinned = read(counters_.kept[static_cast<int>(Retention::kHard)]);
   f.hits = read(counters_.hits);
   f.misses = read(counters_.misses);
   f.puts = read(counters_.puts);
@@ -252,10 +257,11 @@ std::string MetaState::ExplainNoSpace(Medium medium, uint16_t slot, TimePoint) c
     waiting += segment->waiting_units() * kUnitBytes;
     soon += segment->soon_units() * kUnitBytes;
   }
-  const uint64_t grants = figures().grants;
+  const Figures now_kept = figures();
   return std::string(MediumName(medium)) + " is full: of " + FormatBytes(total) + ", " +
-         FormatBytes(live) + " are leased, pinned or being written (" + std::to_string(grants) +
-         " grants), " + FormatBytes(waiting - std::min(soon, waiting)) +
+         FormatBytes(live) + " are leased, pinned or being written (" + std::to_string(now_kept.grants) +
+         " grants; " + std::to_string(now_kept.hard_pinned) + " objects are hard-pinned, " +
+         std::to_string(now_kept.soft_pinned) + " soft-pinned), " + FormatBytes(waiting - std::min(soon, waiting)) +
          " wait for leases or fences, " + FormatBytes(soon) +
          " for catalog acknowledgements; retry later or add memory";
 }

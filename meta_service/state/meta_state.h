@@ -13,6 +13,7 @@
 //   stored_key.h       what a key of a tenant is called in the tables
 //   tenants.h          what each tenant holds, may hold, and who gives way first
 //   eviction_policy.h  who goes first (lru_policy.cc); evictor.cc takes the oldest of all shards
+//   retention.h        what writers want to be kept: soft_pins.h, groups.h, meta_state_keep.cc
 //   segment.h          one pool of one node: allocator.h, counters, and the table of all segments
 //   catalog_feed.h     per node: records until acknowledged, space that waits for that, fences
 //   deferred_free.h    space that waits for leases
@@ -47,6 +48,7 @@
 #include "common/base/status.h"
 #include "meta_service/state/adoption.h"
 #include "meta_service/state/deferred_free.h"
+#include "meta_service/state/groups.h"
 #include "meta_service/state/membership.h"
 #include "meta_service/state/segment.h"
 #include "meta_service/state/sessions.h"
@@ -107,10 +109,11 @@ class MetaState {
   Status PutStart(const PutSpec& spec, std::span<PutRow> rows, Views* views, TimePoint now);
   // Row codes: kOk, kGrantLost, kReplicasLost, kQueueFull (the grant stays: commit again later).
   // `checksums` and `failed_replicas` are empty or as long as `grants`. `waits`, when given, gets
-  // what to wait for until every owner's catalog has what was committed.
+  // what to wait for until every owner's catalog has what was committed. `keeping`: how long it is to stay.
   Status PutCommit(uint64_t session, std::span<const uint64_t> grants,
                    std::span<const uint64_t> checksums, std::span<const uint32_t> failed_replicas,
-                   std::span<Code> codes, TimePoint now, std::vector<AckWait>* waits = nullptr);
+                   std::span<Code> codes, TimePoint now, std::vector<AckWait>* waits = nullptr,
+                   const Keeping& keeping = {});
   // What to wait for until every owner's catalog has what is there now of these keys.
   void AwaitCatalogs(std::span<const std::string_view> keys, std::vector<AckWait>* waits);
   // Unconfirmed: ends the session (see CloseSession).
@@ -165,6 +168,12 @@ class MetaState {
   // medium can only be above the threshold when one of its segments is.) Returns the bytes
   // detached.
   uint64_t EvictBetweenThresholds(uint32_t max_steps, TimePoint now);
+
+  // ---- what is kept for longer (meta_state_keep.cc)
+  // 0 is the default; longer than max_soft_pin is cut.
+  Duration SoftPinFor(Duration asked) const;
+  // Soft pins whose time is over: their objects are like all others from then on, and as if just used.
+  void EndSoftPins(TimePoint now);
 
   // ---- nodes (meta_state_nodes.cc). kStaleNode: not that incarnation, dead, or gone: join anew.
   Result<Joined> Join(const JoinSpec& spec, TimePoint now);
@@ -232,6 +241,7 @@ class MetaState {
     bool keys = false;
     std::vector<uint32_t> feeds;
     std::vector<uint32_t> acked;
+    std::vector<Groups::Member> orphans;  // of groups of which a member was evicted
   };
   struct Counters {
     // Those of objects and grants are kept by tenant, those of pins too.
@@ -240,6 +250,7 @@ class MetaState {
     std::atomic<uint64_t> evicted_objects[kEvictCauses] = {};
     std::atomic<uint64_t> evicted_bytes[kEvictCauses] = {};
     std::atomic<uint64_t> adopted{0}, thin{0};
+    std::atomic<uint64_t> kept[kRetentions] = {};  // objects
     std::atomic<uint64_t> conflicts[kConflictKinds] = {};
   };
 
@@ -275,9 +286,21 @@ class MetaState {
   void EvictForNeeds(const Placer& placer, uint16_t tenant, TimePoint now);
   // Counts the row's replicas for the tenant. Row codes: kNoSpace (not settled when making room can help).
   bool ChargeRow(Tenant& tenant, const PutSpec& spec, PutRow* row, uint64_t* lacking_units);
-  Code CommitOne(uint64_t session, uint64_t grant, uint64_t checksum, uint32_t failed,
-                 uint64_t stamp, uint64_t generation, TimePoint now, Effects* effects,
+  struct CommitRow {
+    uint64_t grant = 0, checksum = 0;
+    uint32_t failed = 0;  // bit r: replica r was not written
+    uint64_t stamp = 0, generation = 0;
+    std::string_view group;
+  };
+  Code CommitOne(uint64_t session, const CommitRow& row, const Keeping& keeping, TimePoint now, Effects* effects,
                  std::vector<AckWait>* waits);
+  // A committed object is in the table, and in the eviction order that is due to it; and is out of both.
+  void NoteKept(Shard& shard, Object* object, uint64_t hash, const Keeping& keeping, std::string_view group,
+                TimePoint now) MMC_REQUIRES(shard.mutex);
+  void NoteNotKept(Shard& shard, const Object* object) MMC_REQUIRES(shard.mutex);
+  void SetRetention(Shard& shard, Object* object, Retention retention) MMC_REQUIRES(shard.mutex);
+  // Who has read these has use for the others of their groups too.
+  void UseGroups(std::span<const uint64_t> generations, int64_t lease_until);
   void QueueAdds(const Object& object, Effects* effects, std::vector<AckWait>* waits);
   void QueueAdd(const Object& object, const Placed& placed, Effects* effects,
                 std::vector<AckWait>* waits);
@@ -302,14 +325,19 @@ class MetaState {
   struct EvictQueue {
     uint16_t tenant = 0;
     uint32_t segment = kAnySegment;
+    Retention retention = Retention::kNormal;
   };
   static Replica* VictimIn(Shard& shard, const EvictQueue& queue) MMC_REQUIRES(shard.mutex);
   uint64_t EvictStep(Shard& shard, const EvictQueue& queue, uint64_t limit, uint64_t wanted_units, EvictCause cause,
                      uint32_t* steps, TimePoint now, Effects* effects) MMC_REQUIRES(shard.mutex);
   uint64_t OldestStamp(Shard& shard, const EvictQueue& queue);
   // These return units detached.
-  uint64_t EvictOldest(const EvictQueue& queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps,
-                       TimePoint now);
+  uint64_t EvictLeastRecent(const EvictQueue& queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps,
+                            TimePoint now);
+  // What effects->orphans names, unless it is in use.
+  uint64_t EvictOrphans(const EvictQueue& queue, EvictCause cause, TimePoint now, Effects* effects);
+  void CountEvicted(uint16_t tenant, uint64_t objects, uint64_t units, EvictCause cause);
+  uint64_t EvictOldest(EvictQueue queue, uint64_t wanted_units, EvictCause cause, uint32_t* steps, TimePoint now);
   uint64_t EvictInTurns(uint32_t segment_slot, uint64_t wanted_units, std::vector<Tenants::Turn> turns, double floor,
                         EvictCause cause, uint32_t* steps, TimePoint now);
   uint64_t EvictFor(uint16_t asker, uint32_t segment_slot, uint64_t units, uint32_t max_steps, TimePoint now);
@@ -346,6 +374,7 @@ class MetaState {
   Tenants tenants_;
   SegmentTable segments_;
   DeferredFree deferred_;
+  Groups groups_;
   Sessions sessions_;
   TimePoint ListeningSince() const { return TimePoint(Duration(listening_since_.load())); }
 

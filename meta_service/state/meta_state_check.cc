@@ -44,7 +44,7 @@ std::string Claim(const Placed& placed, std::string_view key, SegmentBooks* book
 
 std::string MetaState::CheckInvariants() {
   std::map<uint32_t, SegmentBooks> segments;  // by slot
-  uint64_t objects = 0, bytes = 0, grants = 0, pins = 0;
+  uint64_t objects = 0, bytes = 0, grants = 0, pins = 0, kept_longer[kRetentions] = {};
   std::string wrong;
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
@@ -60,6 +60,7 @@ std::string MetaState::CheckInvariants() {
       objects += !object->writing && !object->detached;
       bytes += object->writing || object->detached ? 0 : object->size;
       grants += object->writing;
+      kept_longer[object->kept] += !object->writing && !object->detached;
       pins += object->writing ? 0 : object->pins;
       for (uint32_t i = 0; i < object->replica_count; ++i) {
         const Placed& placed = object->replicas()[i].placed;
@@ -75,6 +76,13 @@ std::string MetaState::CheckInvariants() {
   if (wrong.empty() && bytes != kept.value_bytes) wrong = Differs("value bytes", bytes, kept.value_bytes);
   if (wrong.empty() && grants != kept.grants) wrong = Differs("grants", grants, kept.grants);
   if (wrong.empty() && pins != kept.pins) wrong = Differs("pins", pins, kept.pins);
+  const auto pinned = [&](Retention retention) { return kept_longer[static_cast<int>(retention)]; };
+  if (wrong.empty() && pinned(Retention::kSoft) != kept.soft_pinned) {
+    wrong = Differs("soft-pinned objects", pinned(Retention::kSoft), kept.soft_pinned);
+  }
+  if (wrong.empty() && pinned(Retention::kHard) != kept.hard_pinned) {
+    wrong = Differs("hard-pinned objects", pinned(Retention::kHard), kept.hard_pinned);
+  }
   for (const auto& segment : segments_.All()) {
     const SegmentBooks& books = segments[segment->slot()];
     const std::string name = "segment slot " + std::to_string(segment->slot());

@@ -169,7 +169,7 @@ void MetaState::EraseGrant(Shard& shard, Grant* grant) {
 Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grants,
                             std::span<const uint64_t> checksums,
                             std::span<const uint32_t> failed_replicas, std::span<Code> codes,
-                            TimePoint now, std::vector<AckWait>* waits) {
+                            TimePoint now, std::vector<AckWait>* waits, const Keeping& keeping) {
   MMC_ASSIGN_OR_RETURN(auto session, sessions_.Find(session_id));
   session->Heard(now);
   Effects effects;
@@ -180,9 +180,13 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   // From the last to the first: the first keys of a batch are the most valuable and become the
   // youngest.
   for (size_t i = grants.size(); i-- > 0;) {
-    codes[i] = CommitOne(session_id, grants[i], checksums.empty() ? 0 : checksums[i],
-                         failed_replicas.empty() ? 0 : failed_replicas[i],
-                         stamp + (grants.size() - 1 - i), generation + i, now, &effects, waits);
+    const CommitRow row{.grant = grants[i],
+                        .checksum = checksums.empty() ? 0 : checksums[i],
+                        .failed = failed_replicas.empty() ? 0 : failed_replicas[i],
+                        .stamp = stamp + (grants.size() - 1 - i),
+                        .generation = generation + i,
+                        .group = keeping.groups.empty() ? std::string_view() : keeping.groups[i]};
+    codes[i] = CommitOne(session_id, row, keeping, now, &effects, waits);
     ended += codes[i] == Code::kOk || codes[i] == Code::kReplicasLost;
     committed += codes[i] == Code::kOk;
   }
@@ -193,23 +197,22 @@ Status MetaState::PutCommit(uint64_t session_id, std::span<const uint64_t> grant
   return Status::Ok();
 }
 
-Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum, uint32_t failed,
-                          uint64_t stamp, uint64_t generation, TimePoint now, Effects* effects,
-                          std::vector<AckWait>* waits) {
-  if (GrantSlab::ShardOf(grant_id) >= kShards) return Code::kGrantLost;
-  Shard& shard = shards_[GrantSlab::ShardOf(grant_id)];
+Code MetaState::CommitOne(uint64_t session, const CommitRow& row, const Keeping& keeping, TimePoint now,
+                          Effects* effects, std::vector<AckWait>* waits) {
+  if (GrantSlab::ShardOf(row.grant) >= kShards) return Code::kGrantLost;
+  Shard& shard = shards_[GrantSlab::ShardOf(row.grant)];
   MutexLock lock(shard.mutex);
-  Grant* grant = shard.grants.Find(grant_id);
+  Grant* grant = shard.grants.Find(row.grant);
   if (grant == nullptr || grant->session != session) return Code::kGrantLost;
   Object* object = grant->object;
   for (uint32_t i = 0; i < object->replica_count; ++i) {
     const Segment& segment = segments_.Get(object->replicas()[i].placed.segment);
-    if ((failed >> i & 1) == 0 && !segment.dead() && !segment.feed().HasRoom())
+    if ((row.failed >> i & 1) == 0 && !segment.dead() && !segment.feed().HasRoom())
       return Code::kQueueFull;
   }
   for (uint32_t i = object->replica_count; i-- > 0;) {
     const Placed placed = object->replicas()[i].placed;
-    if ((failed >> i & 1) == 0 && !segments_.Get(placed.segment).dead()) continue;
+    if ((row.failed >> i & 1) == 0 && !segments_.Get(placed.segment).dead()) continue;
     CloseUp(shard, object, i);
     FreeGranted(*object, placed, now, effects);
   }
@@ -220,11 +223,13 @@ Code MetaState::CommitOne(uint64_t session, uint64_t grant_id, uint64_t checksum
     Object::Destroy(object);
     return Code::kReplicasLost;
   }
-  object->generation = generation;
-  object->checksum = checksum;
-  object->stamp = stamp;
+  object->generation = row.generation;
+  object->checksum = row.checksum;
+  object->stamp = row.stamp;
   object->pins = 0;
   object->writing = false;
+  object->kept = static_cast<uint8_t>(keeping.retention);
+  NoteKept(shard, object, hash, keeping, row.group, now);
   for (uint32_t i = 0; i < object->replica_count; ++i) shard.policy->Insert(object->replicas() + i);
   Tenant& tenant = tenants_.At(object->tenant);
   tenant.objects.fetch_add(1, std::memory_order_relaxed);
@@ -250,6 +255,7 @@ void MetaState::QueueAdd(const Object& object, const Placed& placed, Effects* ef
   entry.checksum = object.checksum;
   entry.key = object.key();
   entry.asked = object.asked;
+  entry.hard_pinned = object.retention() == Retention::kHard;
   uint64_t left = object.size;
   placed.ForEach([&](const Extent& extent) {
     const ExtentView view{extent.offset * kUnitBytes,

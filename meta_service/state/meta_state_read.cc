@@ -71,6 +71,7 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
   const Code missing =
       recovering() ? Code::kRecovering : Code::kNotFound;  // before the look at the tables
   uint64_t hits = 0;
+  std::vector<uint64_t> grouped;
   // From the last to the first, so that the first keys of the batch end up as the youngest.
   for (size_t end = keys.size(); end > 0; end -= std::min(end, kGroup)) {
     const size_t begin = end - std::min(end, kGroup);
@@ -103,6 +104,7 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
       object->lease_until = std::max(object->lease_until, until);
       object->stamp = stamp + (keys.size() - 1 - i);
       shard.policy->Touch(object);
+      if (object->grouped) grouped.push_back(object->generation);
       row.code = Code::kOk;
       row.size = object->size;
       row.generation = object->generation;
@@ -111,6 +113,7 @@ Status MetaState::Lookup(uint64_t session_id, std::span<const std::string_view> 
       ++hits;
     }
   }
+  if (!grouped.empty()) UseGroups(grouped, until);
   counters_.hits.fetch_add(hits, std::memory_order_relaxed);
   if (missing == Code::kNotFound)
     counters_.misses.fetch_add(keys.size() - hits, std::memory_order_relaxed);
@@ -162,6 +165,7 @@ void MetaState::LookForKeys(std::span<const std::string_view> keys, bool use, in
                             uint8_t* present) {
   const std::vector<uint64_t>& hashes = HashesOf(keys);
   const uint64_t stamp = use ? next_stamp_.fetch_add(keys.size(), std::memory_order_relaxed) : 0;
+  std::vector<uint64_t> grouped;
   for (size_t end = keys.size(); end > 0; end -= std::min(end, kGroup)) {
     const size_t begin = end - std::min(end, kGroup);
     Prefetch(std::span(hashes).subspan(begin, end - begin));
@@ -174,8 +178,10 @@ void MetaState::LookForKeys(std::span<const std::string_view> keys, bool use, in
       object->lease_until = std::max(object->lease_until, lease_until);
       object->stamp = stamp + (keys.size() - 1 - i);
       shard.policy->Touch(object);
+      if (object->grouped && lease_until != 0) grouped.push_back(object->generation);
     }
   }
+  if (!grouped.empty()) UseGroups(grouped, lease_until);
 }
 
 void MetaState::Stat(std::span<const std::string_view> keys, std::span<ReadRow> rows, Views* views,

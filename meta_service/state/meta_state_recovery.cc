@@ -226,6 +226,8 @@ bool MetaState::Insert(const Adoption::Ready& ready, uint64_t hash, ConflictKind
   object->checksum = ready.checksum;
   object->stamp = next_stamp_.fetch_add(1, std::memory_order_relaxed);
   object->asked = ready.asked;
+  object->kept = static_cast<uint8_t>(ready.hard_pinned ? Retention::kHard : Retention::kNormal);
+  NoteKept(shard, object, hash, {}, {}, now);
   shard.table.Insert(hash, object);
   NoteReplicas(shard, object, hash);
   shard.policy->Insert(object->replicas());

@@ -21,6 +21,7 @@
 #include "common/base/clock.h"
 #include "common/base/limits.h"
 #include "meta_service/state/allocator.h"
+#include "meta_service/state/retention.h"
 
 namespace mmc::meta {
 
@@ -86,6 +87,8 @@ struct Object {
   uint8_t asked;      // replicas it should have
   bool writing : 1;   // has a grant, not visible
   bool detached : 1;  // out of the table, kept for its pins
+  bool grouped : 1;   // is in Groups
+  uint8_t kept : 2;   // Retention; of a committed one only by MetaState::SetRetention
 
   static Object* Make(std::string_view key, uint32_t size, uint16_t tenant, std::span<const Placed> placed) {
     void* memory = std::malloc(sizeof(Object) + placed.size() * sizeof(Replica) + key.size());
@@ -114,6 +117,7 @@ struct Object {
   static Object* Of(Replica* replica) {
     return reinterpret_cast<Object*>(replica - replica->placed.index) - 1;
   }
+  Retention retention() const { return static_cast<Retention>(kept); }
   bool Leased(TimePoint now) const { return lease_until > now.time_since_epoch().count(); }
 
  private:

@@ -35,6 +35,14 @@ class ObjectTable {
       if (slot.hash == hash && slot.object->key() == key) return slot.object;
     }
   }
+  // The object of this hash and generation; null when there is none.
+  Object* FindGeneration(uint64_t hash, uint64_t generation) const {
+    for (size_t i = Home(hash);; i = (i + 1) & mask_) {
+      const Slot& slot = slots_[i];
+      if (slot.object == nullptr) return nullptr;
+      if (slot.hash == hash && slot.object->generation == generation && !slot.object->writing) return slot.object;
+    }
+  }
   // REQUIRES: the key is not there.
   void Insert(uint64_t hash, Object* object);
   // `by` takes the place of `object` (it has moved). REQUIRES: the object is there.

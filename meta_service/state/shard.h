@@ -16,6 +16,7 @@
 #include "common/base/mutex.h"
 #include "meta_service/state/eviction_policy.h"
 #include "meta_service/state/object_table.h"
+#include "meta_service/state/soft_pins.h"
 
 namespace mmc::meta {
 
@@ -84,6 +85,7 @@ struct alignas(64) Shard {
   std::unordered_map<uint64_t, Object*> pinned MMC_GUARDED_BY(mutex);
   // Objects with fewer replicas than asked for: hash of the key, by generation.
   std::map<uint64_t, uint64_t> thin MMC_GUARDED_BY(mutex);
+  SoftPins soft_pins MMC_GUARDED_BY(mutex);
   // While nodes report what they hold: by hash of a key, the generation up to which it must not
   // come back.
   std::unordered_map<uint64_t, uint64_t> buried MMC_GUARDED_BY(mutex);

@@ -62,6 +62,9 @@ struct StateOptions {
   Duration lease = std::chrono::seconds(5);
   Duration max_lease = std::chrono::minutes(10);
   Duration grant = std::chrono::minutes(10);
+  Duration soft_pin = std::chrono::minutes(30);  // when a commit asks for no time
+  Duration max_soft_pin = std::chrono::hours(24);
+  bool evict_soft_pinned = true;  // when nothing else can be; false: puts then find no room
   // On nodes that want tickets: what is granted is not given to others for so long, whatever becomes of the grant. The
   // ticket cannot be taken back.
   Duration write_ticket = std::chrono::seconds(20);
@@ -232,6 +235,7 @@ struct CatalogEntry {
   uint64_t checksum = 0;
   std::string key;
   uint8_t asked = 0;  // replicas that the object should have
+  bool hard_pinned = false;
   ExtentView first;   // extents: the first, and the others if any
   std::vector<ExtentView> others;
 };
@@ -288,6 +292,7 @@ struct TenantFigures {
 struct Figures {
   uint64_t objects = 0, value_bytes = 0, capacity_bytes = 0, used_bytes = 0, waiting_bytes = 0;
   uint64_t sessions = 0, grants = 0, pins = 0;
+  uint64_t soft_pinned = 0, hard_pinned = 0;  // objects
   uint64_t hits = 0, misses = 0, puts = 0, gets = 0, removes = 0;
   uint64_t evicted_objects[kEvictCauses] = {};
   uint64_t evicted_bytes[kEvictCauses] = {};

@@ -59,14 +59,68 @@ def test_hard_pins_stay(own):
     _, joined = own
     pinned = ReplicateConfig()
     pinned.with_hard_pin = True
-    soft = ReplicateConfig()
-    soft.with_soft_pin = True
     assert joined.put("pinned", pattern(1 << 20), pinned) == 0
-    assert joined.put("soft", pattern(1 << 20), soft) == 0
     assert [joined.put(f"k{n}", bytes(1 << 20)) for n in range(120)] == [0] * 120
     assert joined.is_exist("k0") == 0
     assert joined.get("pinned") == pattern(1 << 20)
     assert joined.remove("pinned", True) == 0 and joined.is_exist("pinned") == 0
+
+
+def test_a_pool_of_hard_pins_is_full(own, monkeypatch):
+    """Whoever put them has left: they stay until they are removed."""
+    made, _ = own
+    monkeypatch.setenv("MMC_PUT_WAIT_SECONDS", "0.2")
+    pinned = ReplicateConfig()
+    pinned.with_hard_pin = True
+    writer, other = (set_up(made.address, 0) for _ in range(2))
+    stored = 0
+    while stored < 200 and (code := writer.put(f"p{stored}", bytes(1 << 20), pinned)) == 0:
+        stored += 1
+    assert code == -200 and stored > 20
+    writer.close()
+    assert other.put("more", bytes(1 << 20)) == -200
+    assert sum(other.batch_is_exist([f"p{n}" for n in range(1, stored)])) == stored - 1
+    assert other.remove("p0", True) == 0
+    monkeypatch.undo()
+    patient = set_up(made.address, 0)
+    assert patient.put("more", bytes(1 << 20)) == 0
+    assert other.close() == patient.close() == 0
+
+
+def test_soft_pins_outlive_others(own):
+    made, joined = own
+    soft = ReplicateConfig()
+    soft.with_soft_pin = True
+    brief = ReplicateConfig()
+    brief.soft_pin_action = SoftPinAction.ENABLE
+    brief.soft_pin_ttl_ms = 1
+    assert [joined.put(f"s{n}", pattern(1 << 20), soft) for n in range(4)] == [0] * 4
+    assert joined.put("brief", pattern(1 << 20), brief) == 0
+    assert [joined.put(f"k{n}", bytes(1 << 20)) for n in range(120)] == [0] * 120
+    assert joined.is_exist("k0") == 0
+    assert [joined.get(f"s{n}") for n in range(4)] == [pattern(1 << 20)] * 4
+    assert "master_soft_pin_key_count 4" in made.get("/metrics")[2]
+    assert "(soft-pinned: 4)" in made.get("/metrics/summary")[2]
+
+
+def test_groups_go_together(own):
+    _, joined = own
+    config = ReplicateConfig()
+    memory = Memory(1 << 20)
+    keys = [f"g{n}" for n in range(4)]
+    config.group_ids = ["a", "b", "a", "b"]
+    assert joined.batch_put_from(keys, [memory.ptr] * 4, [memory.size] * 4, config) == [0] * 4
+    config.group_ids = ["a"]
+    assert joined.put_batch(["g4", "g5"], [b"1", b"2"], config) == 0  # one name: of all keys
+    config.group_ids = ["a", "b"]
+    assert joined.batch_put_from(keys, [memory.ptr] * 4, [memory.size] * 4, config) == [-600] * 4
+    assert joined.remove_all(True) == 6
+    config.group_ids = ["c"]
+    assert joined.put("old", bytes(1 << 20), config) == 0
+    assert [joined.put(f"k{n}", bytes(1 << 20)) for n in range(12)] == [0] * 12
+    assert joined.put("young", bytes(1 << 20), config) == 0
+    assert [joined.put(f"k{n}", bytes(1 << 20)) for n in range(12, 36)] == [0] * 24
+    assert joined.batch_is_exist(["old", "young", "k11"]) == [0, 0, 1]
 
 
 def test_upsert(store, key):

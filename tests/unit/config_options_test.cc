@@ -84,6 +84,8 @@ TEST(MetaConf, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(options.evict_policy, plain.evict_policy);
   EXPECT_EQ(options.lease, plain.lease);
   EXPECT_EQ(options.max_lease, plain.max_lease);
+  EXPECT_EQ(options.soft_pin, plain.soft_pin);
+  EXPECT_EQ(options.max_soft_pin, plain.max_soft_pin);
   EXPECT_EQ(options.grant, plain.grant);
   EXPECT_EQ(options.heartbeat, plain.heartbeat);
   EXPECT_EQ(options.session_expiry, plain.session_expiry);
@@ -105,6 +107,8 @@ TEST(MetaConf, EachKeyArrives) {
       "ock.mmc.evict_threshold_high = 50\nock.mmc.evict_threshold_low = "
       "40\nock.mmc.meta.io_threads = 7\n"
       "ock.mmc.meta.lease_milliseconds = 11\nock.mmc.meta.max_lease_milliseconds = 12\n"
+      "ock.mmc.meta.soft_pin_milliseconds = 13\nock.mmc.meta.max_soft_pin_milliseconds = 14\n"
+      "ock.mmc.meta.evict_soft_pinned = false\n"
       "ock.mmc.meta.grant_milliseconds = 1300\nock.mmc.meta.heartbeat_milliseconds = 14\n"
       "ock.mmc.meta.session_expiry_milliseconds = 150\nock.mmc.meta.node_suspect_milliseconds = "
       "160\n"
@@ -119,6 +123,9 @@ TEST(MetaConf, EachKeyArrives) {
   EXPECT_EQ(options.io_threads, 7);
   EXPECT_EQ(options.lease.count(), 11);
   EXPECT_EQ(options.max_lease.count(), 12);
+  EXPECT_EQ(options.soft_pin.count(), 13);
+  EXPECT_EQ(options.max_soft_pin.count(), 14);
+  EXPECT_FALSE(options.evict_soft_pinned);
   EXPECT_EQ(options.grant.count(), 1300);
   EXPECT_EQ(options.heartbeat.count(), 14);
   EXPECT_EQ(options.session_expiry.count(), 150);

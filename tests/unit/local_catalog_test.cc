@@ -37,6 +37,7 @@ struct Object {
   uint64_t size = 0;
   uint64_t checksum = 0;
   uint8_t replicas = 0;
+  bool hard_pinned = false;
   std::vector<CatalogExtent> extents;
 
   CatalogRecordView View() const {
@@ -46,6 +47,7 @@ struct Object {
             .size = size,
             .checksum = checksum,
             .replicas = replicas,
+            .hard_pinned = hard_pinned,
             .extents = extents};
   }
 };
@@ -65,6 +67,7 @@ Object MakeObject(uint64_t generation) {
   object.size = pieces * kUnit - random() % kUnit;
   object.checksum = random();
   object.replicas = static_cast<uint8_t>(random() % 9);
+  object.hard_pinned = random() % 2 == 0;
   return object;
 }
 
@@ -72,6 +75,7 @@ void ExpectSame(const CatalogImage::Record& record, const Object& object) {
   EXPECT_EQ(record.key, object.key);
   EXPECT_EQ(record.generation, object.generation);
   EXPECT_EQ(record.replicas, object.replicas);
+  EXPECT_EQ(record.hard_pinned, object.hard_pinned);
   EXPECT_EQ(record.segment, object.segment);
   EXPECT_EQ(record.size, object.size);
   EXPECT_EQ(record.checksum, object.checksum);

@@ -158,6 +158,17 @@ TEST_F(MetaOps, MalformedListsAreRefused) {
   commit.clear_checksum();
   commit.add_failed_replicas(1);
   EXPECT_EQ(Call(proto::kPutCommit, commit, &committed).code(), Code::kInvalidArgument);
+  commit.clear_failed_replicas();
+  commit.add_group("one name for two grants");
+  EXPECT_EQ(Call(proto::kPutCommit, commit, &committed).code(), Code::kInvalidArgument);
+  commit.add_group(std::string(kMaxKeyBytes + 1, 'g'));
+  EXPECT_EQ(Call(proto::kPutCommit, commit, &committed).code(), Code::kInvalidArgument);
+  commit.clear_group();
+  commit.set_retention(static_cast<proto::Retention>(3));
+  EXPECT_EQ(Call(proto::kPutCommit, commit, &committed).code(), Code::kInvalidArgument);
+  commit.set_retention(proto::RETENTION_SOFT);
+  commit.set_soft_pin_ms(UINT64_MAX);
+  EXPECT_TRUE(Call(proto::kPutCommit, commit, &committed).ok()) << "cut; the grants are lost";
   proto::ListRequest list;
   list.set_page_token("nonsense");
   proto::ListReply page;

@@ -30,6 +30,7 @@ struct Held {
   uint32_t replicas = 0;
 
   friend bool operator==(const Held&, const Held&) = default;
+  bool hard_pinned = false;
 };
 
 inline Held One(const std::string& key, uint64_t generation, uint64_t unit, uint64_t size, uint32_t segment = 1) {
@@ -80,7 +81,7 @@ struct Owner {
     std::vector<ReportedRecord> views;
     for (const Held& held : records) {
       views.push_back({held.key, held.segment, held.generation, held.size, held.checksum, held.replicas, held.offsets,
-                       held.lengths});
+                       held.lengths, held.hard_pinned});
     }
     return state.TakeReport(id, incarnation, views, last, now);
   }
@@ -120,7 +121,8 @@ struct Owner {
       ++forgotten;
       return;
     }
-    Held held{entry.key, entry.segment, entry.generation, entry.size, entry.checksum, {}, {}, entry.asked};
+    Held held{entry.key, entry.segment,  entry.generation, entry.size, entry.checksum, {}, {},
+              entry.asked, entry.hard_pinned};
     held.offsets.push_back(entry.first.offset);
     held.lengths.push_back(entry.first.length);
     for (const ExtentView& extent : entry.others) {

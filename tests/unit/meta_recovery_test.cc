@@ -84,6 +84,34 @@ bool SameReplica(const Owner& owner, const Held& held, const ReadRow& row, const
   return false;
 }
 
+// What is never evicted before is not evicted after either; soft pins are forgotten.
+TEST_F(MetaRecovery, HardPinsComeBack) {
+  Owner node = Node("n");
+  StateOptions options;
+  MetaState before(options);
+  node.Join(before, now(), false);
+  const uint64_t session = before.OpenSession("test", "h", 1, now()).value();
+  for (const Retention retention : {Retention::kHard, Retention::kSoft, Retention::kNormal}) {
+    const std::string key = "k" + std::to_string(static_cast<int>(retention));
+    PutRow row{.key = key, .hash = HashKey(key), .size = 64_KiB};
+    Views views;
+    ASSERT_TRUE(before.PutStart({.session = session, .call = before.NextCall()}, {&row, 1}, &views, now()).ok());
+    Code code = Code::kOk;
+    const Keeping keeping{.retention = retention};
+    ASSERT_TRUE(before.PutCommit(session, {&row.grant, 1}, {}, {}, {&code, 1}, now(), nullptr, keeping).ok());
+  }
+  node.Sync(before, now());
+  node.acked = 0;
+  const ReportProgress returned = Return(node);
+  EXPECT_EQ(returned.adopted, 3u) << node.catalog.size() << " reported: " << returned.example;
+  EndRecovery();
+  EXPECT_EQ(state_.figures().hard_pinned, 1u);
+  EXPECT_EQ(state_.figures().soft_pinned, 0u);
+  EXPECT_EQ(state_.EvictFrom(0, 2_MiB, EvictCause::kBackground, 1000, now()), 2 * 64_KiB);
+  EXPECT_EQ(Lookup("k2").code, Code::kOk);
+  EXPECT_EQ(state_.CheckInvariants(), "");
+}
+
 TEST_F(MetaRecovery, RandomCatalogsComeBackWhole) {
   size_t fragmented = 0, doubled = 0;
   for (uint64_t seed = 1; seed <= 12; ++seed) {

@@ -70,11 +70,21 @@ struct ClientOptions {
   security::TlsOptions data_tls;  // of values that travel over TCP; a certificate of role client, admin or local
 };
 
+// Which values go first when room is needed.
+enum class Retention : uint8_t {
+  kNormal = 0,
+  kSoft = 1,  // after all normal ones of the tenant, until its time is over (counted from the put)
+  kHard = 2,  // never: it stays until it is removed
+};
+
 struct PutOptions {
   uint32_t replicas = 1;                     // 1..8, on distinct nodes
   std::vector<std::string> preferred_nodes;  // by name, tried first
   bool prefer_local = true;                  // nodes of this host before others
   std::chrono::milliseconds timeout{0};      // 0: ClientOptions::timeout
+  // A restart of the meta service forgets soft pins and groups, not hard pins.
+  Retention retention = Retention::kNormal;
+  std::chrono::milliseconds soft_pin{0};  // of kSoft; 0: the service's default; it has a limit too
 };
 struct GetOptions {
   std::chrono::milliseconds timeout{0};
@@ -91,6 +101,9 @@ struct ExistsOptions {
 struct PutItem {
   std::string_view key;                  // 1..2048 bytes
   std::span<const ConstBuffer> buffers;  // together 1 byte .. 1 GiB
+  // Values of one group (of the tenant, at most 1024 at a time) are of use only together: a read of one leases all,
+  // and when one is evicted the others go too. At most 2048 bytes; empty: none.
+  std::string_view group = {};
 };
 struct GetItem {
   std::string_view key;
@@ -159,6 +172,7 @@ struct ClusterStatus {
   bool recovering = false;        // the meta service has just started, nodes still report
   uint64_t under_replicated = 0;  // objects with fewer replicas than asked for
   uint64_t copies_in_flight = 0;
+  uint64_t soft_pinned = 0, hard_pinned = 0;  // objects
   std::vector<NodeInfo> nodes;
   std::vector<TenantUse> tenants;  // with TLS: the client's own, for an admin all
 };

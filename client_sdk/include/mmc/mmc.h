@@ -162,6 +162,8 @@ typedef struct mmc_put_options {
   const char* const* preferred_nodes; /* by name, tried first */
   size_t preferred_node_count;
   uint64_t timeout_ms; /* 0: the client's */
+  int retention;       /* 0: normal; 1: soft, evicted after all others; 2: hard, never evicted */
+  uint64_t soft_pin_ms; /* of retention 1; 0: the service's default */
 } mmc_put_options;
 MMC_API void mmc_put_options_init(mmc_put_options* options, size_t struct_size);
 

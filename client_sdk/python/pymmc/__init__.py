@@ -55,10 +55,12 @@ class Client(_pymmc.Client):
     def __init__(self, meta_url="tcp://127.0.0.1:5000", **options):
         super().__init__(meta_url, options)
 
-    def put_one(self, key, value, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None):
+    def put_one(self, key, value, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None, soft_pin=None,
+                hard_pin=False, group=None):
         """Stores one value. False when the key was there already (its value stays). Raises MmcError."""
         status = self.put(((key, value),), replicas=replicas, preferred_nodes=preferred_nodes,
-                          prefer_local=prefer_local, timeout=timeout)[0]
+                          prefer_local=prefer_local, timeout=timeout, soft_pin=soft_pin, hard_pin=hard_pin,
+                          groups=(group,))[0]
         return _errors.was_stored(status, key)
 
     def get_one(self, key, *, timeout=None):

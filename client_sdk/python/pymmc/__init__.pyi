@@ -185,6 +185,8 @@ class ClusterStatus:
     recovering: bool  # the meta service has just started, nodes still report
     under_replicated: int  # values with fewer replicas than asked for
     copies_in_flight: int
+    soft_pinned: int  # values that are evicted after all others
+    hard_pinned: int  # values that are not evicted
     evict_threshold_high: int
     evict_threshold_low: int
     nodes: list[NodeInfo]
@@ -247,8 +249,13 @@ class Client:
 
     # Batches. What one key meets is in its result and never raises; what fails as a whole raises MmcError.
     def put(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces]], *, replicas: int = 1,
-            preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
-            timeout: float | None = None) -> list[Status]: ...
+            preferred_nodes: Sequence[str] = (), prefer_local: bool = True, timeout: float | None = None,
+            soft_pin: float | None = None, hard_pin: bool = False,
+            groups: Sequence[Key | None] | None = None) -> list[Status]:
+        """soft_pin: seconds for which the values are evicted after all others of the tenant (0: the service's default;
+        the service has a limit too); hard_pin: they are not evicted, until they are removed. groups: a name of at most
+        2048 bytes, or None, per item: a read of one value leases all of its group, and when one is evicted the others
+        go too (at most 1024 at a time). A restart of the meta service forgets soft pins and groups, not hard pins."""
     def get(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]:
         """None where nothing could be read; get_results() says why."""
     def get_results(self, keys: Sequence[Key], *,
@@ -271,7 +278,8 @@ class Client:
 
     # One key; these raise.
     def put_one(self, key: Key, value: Pieces, *, replicas: int = 1, preferred_nodes: Sequence[str] = (),
-                prefer_local: bool = True, timeout: float | None = None) -> bool:
+                prefer_local: bool = True, timeout: float | None = None, soft_pin: float | None = None,
+                hard_pin: bool = False, group: Key | None = None) -> bool:
         """False when the key was there already (its value stays)."""
     def get_one(self, key: Key, *, timeout: float | None = None) -> bytes: ...
     def view(self, key: Key) -> View:
@@ -285,7 +293,8 @@ class Client:
     # target in a mapping that it may not write. Pieces inside registered memory are not looked at.
     def put_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
                  replicas: int = 1, preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
-                 timeout: float | None = None) -> list[int]: ...
+                 timeout: float | None = None, soft_pin: float | None = None, hard_pin: bool = False,
+                 groups: Sequence[Key | None] | None = None) -> list[int]: ...
     def get_ptrs(self, keys: Sequence[Key], ptrs: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]],
                  allow_short: bool = False, timeout: float | None = None) -> tuple[list[int], list[int]]:
         """(codes, bytes read)."""
@@ -375,8 +384,9 @@ class AsyncClient:
     async def connect(self) -> AsyncClient: ...
     client: Client  # of a connected one: its calls that do not wait
     async def put(self, items: Mapping[Key, Pieces] | Iterable[tuple[Key, Pieces]], *, replicas: int = 1,
-                  preferred_nodes: Sequence[str] = (), prefer_local: bool = True,
-                  timeout: float | None = None) -> list[Status]: ...
+                  preferred_nodes: Sequence[str] = (), prefer_local: bool = True, timeout: float | None = None,
+                  soft_pin: float | None = None, hard_pin: bool = False,
+                  groups: Sequence[Key | None] | None = None) -> list[Status]: ...
     async def get(self, keys: Sequence[Key], *, timeout: float | None = None) -> list[bytes | None]: ...
     async def get_results(self, keys: Sequence[Key], *,
                           timeout: float | None = None) -> list[tuple[Status, bytes | None]]: ...
@@ -391,7 +401,8 @@ class AsyncClient:
     async def remove_all(self) -> int: ...
     async def list(self, prefix: Key = "", *, page_token: bytes = b"", limit: int = 1000) -> ListPage: ...
     async def put_one(self, key: Key, value: Pieces, *, replicas: int = 1, preferred_nodes: Sequence[str] = (),
-                      prefer_local: bool = True, timeout: float | None = None) -> bool: ...
+                      prefer_local: bool = True, timeout: float | None = None, soft_pin: float | None = None,
+                      hard_pin: bool = False, group: Key | None = None) -> bool: ...
     async def get_one(self, key: Key, *, timeout: float | None = None) -> bytes: ...
     async def view(self, key: Key) -> View: ...
     async def cluster(self) -> ClusterStatus: ...
@@ -412,6 +423,9 @@ class MetaService:
         evict_policy: str = "lru",
         lease: float = 5.0,
         max_lease: float = 600.0,
+        soft_pin: float = 1800.0,  # of puts that ask for one and give no time
+        max_soft_pin: float = 86400.0,
+        evict_soft_pinned: bool = True,  # when nothing else can be evicted
         grant: float = 600.0,
         heartbeat: float = 1.0,
         session_expiry: float = 10.0,

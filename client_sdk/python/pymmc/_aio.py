@@ -93,10 +93,12 @@ class AsyncClient:
         call = self._calls[token] = _Call(self._loop)
         return await call.future
 
-    async def put(self, items, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None):
+    async def put(self, items, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None, soft_pin=None,
+                  hard_pin=False, groups=None):
         """As Client.put: one Status per item."""
         return await self._end_of(self._open_queue().put(
-            items, replicas=replicas, preferred_nodes=preferred_nodes, prefer_local=prefer_local, timeout=timeout))
+            items, replicas=replicas, preferred_nodes=preferred_nodes, prefer_local=prefer_local, timeout=timeout,
+            soft_pin=soft_pin, hard_pin=hard_pin, groups=groups))
 
     async def get_into(self, items, *, allow_short=False, timeout=None):
         """As Client.get_into: one GetResult per item."""
@@ -146,10 +148,12 @@ class AsyncClient:
         """What the meta service knows of the pool."""
         return await self._answer_of(self._open_queue().cluster())
 
-    async def put_one(self, key, value, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None):
+    async def put_one(self, key, value, *, replicas=1, preferred_nodes=(), prefer_local=True, timeout=None,
+                      soft_pin=None, hard_pin=False, group=None):
         """Stores one value. False when the key was there already. Raises MmcError."""
         status = (await self.put(((key, value),), replicas=replicas, preferred_nodes=preferred_nodes,
-                                 prefer_local=prefer_local, timeout=timeout))[0]
+                                 prefer_local=prefer_local, timeout=timeout, soft_pin=soft_pin, hard_pin=hard_pin,
+                                 groups=(group,)))[0]
         return was_stored(status, key)
 
     async def get_one(self, key, *, timeout=None):

@@ -23,7 +23,8 @@ class MetaService(_Stopped, _pymmc.MetaService):
 
     url: "tcp://127.0.0.1:5000"; port 0: a free one (see .url, .port). Options: metrics_url ("http://127.0.0.1:8000":
     the HTTP pages; "": none); io_threads; evict_threshold_high, evict_threshold_low (percent); evict_policy; lease,
-    max_lease, grant, heartbeat, session_expiry, node_suspect, node_grace (seconds); max_sessions, max_connections.
+    max_lease, soft_pin, max_soft_pin, grant, heartbeat, session_expiry, node_suspect, node_grace (seconds);
+    evict_soft_pinned; max_sessions, max_connections.
     """
 
     def __init__(self, url="tcp://127.0.0.1:5000", **options):

@@ -106,10 +106,11 @@ AsyncQueue::~AsyncQueue() {
 
 int AsyncQueue::fd() const { return core_->fd(); }
 
-uint64_t AsyncQueue::Put(const py::object& items, PutOptions options) {
+uint64_t AsyncQueue::Put(const py::object& items, const py::object& groups, PutOptions options) {
   Client& client = state_->client();
   auto batch = std::make_unique<ItemBatch>(ItemBatch::Use::kRead, state_->memory().known());
   batch->AddItems(items.ptr(), /*ranges=*/false);
+  batch->AddGroups(groups.ptr());
   std::vector<PutItem> put = batch->PutItems();
   const uint64_t token = core_->next_token++;
   Call* call =
@@ -196,13 +197,15 @@ void BindAsync(py::module_& m) {
           "put",
           [](AsyncQueue& q, const py::object& items, uint32_t replicas,
              std::vector<std::string> preferred_nodes, bool prefer_local,
-             const py::object& timeout) {
-            return q.Put(
-                items, MakePutOptions(replicas, std::move(preferred_nodes), prefer_local, timeout));
+             const py::object& timeout, const py::object& soft_pin, bool hard_pin, const py::object& groups) {
+            return q.Put(items, groups,
+                         MakePutOptions(replicas, std::move(preferred_nodes), prefer_local, timeout, soft_pin,
+                                        hard_pin));
           },
           py::arg("items"), py::kw_only(), py::arg("replicas") = 1,
           py::arg("preferred_nodes") = py::tuple(), py::arg("prefer_local") = true,
-          py::arg("timeout") = py::none())
+          py::arg("timeout") = py::none(), py::arg("soft_pin") = py::none(), py::arg("hard_pin") = false,
+          py::arg("groups") = py::none())
       .def(
           "get_into",
           [](AsyncQueue& q, const py::object& items, bool allow_short, const py::object& timeout) {

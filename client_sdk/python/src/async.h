@@ -28,7 +28,7 @@ class AsyncQueue {
   // An eventfd: readable while calls have ended that were not taken. Closed with the queue.
   int fd() const;
   // Tokens of started calls. Raise QueueFullError, ClosedError.
-  uint64_t Put(const py::object& items, PutOptions options);
+  uint64_t Put(const py::object& items, const py::object& groups, PutOptions options);
   uint64_t GetInto(const py::object& items, bool allow_short, std::chrono::milliseconds timeout);
   uint64_t Start(std::unique_ptr<Question> question);
   // [(token, ok, answer or exception)] of the calls that have ended.

@@ -335,12 +335,29 @@ void ItemBatch::AddPointerPieces(size_t i, PyObject* ptrs, PyObject* sizes) {
   }
 }
 
+void ItemBatch::AddGroups(PyObject* groups) {
+  if (groups == Py_None) return;
+  const FastSequence names(groups, "groups");
+  if (names.size() != entries_.size()) {
+    RaiseInvalid(std::to_string(names.size()) + " groups for " + std::to_string(entries_.size()) +
+                 " items: as many are needed");
+  }
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    py::object name = names[i];
+    if (name.is_none()) continue;
+    if (!ViewOfKey(name.ptr(), &entries_[i].group)) {
+      SetWrong(&entries_[i], "the group cannot be written as UTF-8; give it as bytes");
+    }
+    held_.push_back(name.release().ptr());
+  }
+}
+
 std::vector<PutItem> ItemBatch::PutItems() const {
   std::vector<PutItem> out;
   out.reserve(entries_.size() - wrong_);
   for (const Entry& entry : entries_) {
     if (!entry.wrong.ok()) continue;
-    out.push_back({entry.key, std::span(sources_).subspan(entry.first, entry.pieces)});
+    out.push_back({entry.key, std::span(sources_).subspan(entry.first, entry.pieces), entry.group});
   }
   return out;
 }

@@ -73,6 +73,9 @@ class ItemBatch {
   // keys[i] with addresses ptrs[i] and byte counts sizes[i]; `offsets` may be null.
   void AddPointers(PyObject* keys, PyObject* ptrs, PyObject* sizes, PyObject* offsets);
 
+  // The group of each item, as str, bytes or None; `groups` None: of none.
+  void AddGroups(PyObject* groups);
+
   size_t size() const { return entries_.size(); }
   // Of the items that can be tried; valid as long as the batch.
   std::vector<PutItem> PutItems() const;
@@ -87,6 +90,7 @@ class ItemBatch {
     uint64_t offset = 0;
     size_t first = 0;  // piece
     size_t pieces = 0;
+    std::string_view group;
     Status wrong;
   };
 

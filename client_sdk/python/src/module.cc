@@ -80,11 +80,13 @@ std::vector<GetResult> GetBatch(ClientState& state, const ItemBatch& batch, bool
 }
 
 py::list Put(ClientState& state, const py::object& items, uint32_t replicas, Names nodes,
-             bool prefer_local, const py::object& timeout) {
+             bool prefer_local, const py::object& timeout, const py::object& soft_pin, bool hard_pin,
+             const py::object& groups) {
   ItemBatch batch(ItemBatch::Use::kRead, state.memory().known());
   batch.AddItems(items.ptr(), /*ranges=*/false);
-  return ToPython(
-      PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout)));
+  batch.AddGroups(groups.ptr());
+  return ToPython(PutBatch(
+      state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout, soft_pin, hard_pin)));
 }
 
 py::list GetInto(ClientState& state, const py::object& items, bool allow_short,
@@ -114,11 +116,13 @@ py::list GetResults(ClientState& state, const py::object& keys, const py::object
 
 py::list PutPtrs(ClientState& state, const py::object& keys, const py::object& ptrs,
                  const py::object& sizes, uint32_t replicas, Names nodes, bool prefer_local,
-                 const py::object& timeout) {
+                 const py::object& timeout, const py::object& soft_pin, bool hard_pin,
+                 const py::object& groups) {
   ItemBatch batch(ItemBatch::Use::kRead, state.memory().known());
   batch.AddPointers(keys.ptr(), ptrs.ptr(), sizes.ptr(), nullptr);
-  const std::vector<Status> statuses =
-      PutBatch(state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout));
+  batch.AddGroups(groups.ptr());
+  const std::vector<Status> statuses = PutBatch(
+      state, batch, MakePutOptions(replicas, std::move(nodes), prefer_local, timeout, soft_pin, hard_pin));
   py::list out(statuses.size());
   for (size_t i = 0; i < statuses.size(); ++i) out[i] = static_cast<uint32_t>(statuses[i].code());
   return out;
@@ -187,10 +191,13 @@ using ClientClass = py::class_<ClientState, State>;
 void BindTransfers(ClientClass& c) {
   c.def("put", &Put, py::arg("items"), py::kw_only(), py::arg("replicas") = 1,
         py::arg("preferred_nodes") = py::tuple(), py::arg("prefer_local") = true,
-        py::arg("timeout") = py::none(),
+        py::arg("timeout") = py::none(), py::arg("soft_pin") = py::none(), py::arg("hard_pin") = false,
+        py::arg("groups") = py::none(),
         "Stores values: a mapping of key to pieces, or pairs (key, pieces). One Status per item; "
         "EXISTS where a key was "
-        "there already (its value stays). At most 16384 items.")
+        "there already (its value stays). At most 16384 items. soft_pin: seconds for which they are "
+        "evicted after all others (0: the service's default); hard_pin: they are not evicted. groups: "
+        "a name or None per item; values of one group are leased and evicted together.")
       .def("get", &Get, py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none(),
            "Whole values as bytes; None where one could not be read (get_results() says why).")
       .def("get_results", &GetResults, py::arg("keys"), py::kw_only(),
@@ -204,6 +211,7 @@ void BindTransfers(ClientClass& c) {
       .def("put_ptrs", &PutPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"),
            py::arg("replicas") = 1, py::arg("preferred_nodes") = py::tuple(),
            py::arg("prefer_local") = true, py::arg("timeout") = py::none(),
+           py::arg("soft_pin") = py::none(), py::arg("hard_pin") = false, py::arg("groups") = py::none(),
            "Like put, from lists of addresses and byte counts per key; codes as ints.")
       .def("get_ptrs", &GetPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"),
            py::arg("allow_short") = false, py::arg("timeout") = py::none(),

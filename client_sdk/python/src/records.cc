@@ -88,6 +88,8 @@ void BindCluster(py::module_& m) {
       .def_readonly("recovering", &C::recovering)
       .def_readonly("under_replicated", &C::under_replicated)
       .def_readonly("copies_in_flight", &C::copies_in_flight)
+      .def_readonly("soft_pinned", &C::soft_pinned)
+      .def_readonly("hard_pinned", &C::hard_pinned)
       .def_readonly("evict_threshold_high", &C::evict_threshold_high)
       .def_readonly("evict_threshold_low", &C::evict_threshold_low)
       .def_readonly("nodes", &C::nodes)

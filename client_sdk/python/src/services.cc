@@ -179,6 +179,9 @@ std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict&
   options.Take("evict_policy", &meta.evict_policy);
   options.Take("lease", &meta.lease);
   options.Take("max_lease", &meta.max_lease);
+  options.Take("soft_pin", &meta.soft_pin);
+  options.Take("max_soft_pin", &meta.max_soft_pin);
+  options.Take("evict_soft_pinned", &meta.evict_soft_pinned);
   options.Take("grant", &meta.grant);
   options.Take("heartbeat", &meta.heartbeat);
   options.Take("session_expiry", &meta.session_expiry);

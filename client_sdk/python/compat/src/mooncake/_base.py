@@ -36,8 +36,6 @@ class StoreBase:
         self._segments = {}  # id -> LocalService
         self._memory = _memory.HostMemory()
         self._sessions = {}
-        self._pins = {}
-        self._pins_made = 0
         self._put_seconds = 3.0
 
     # The name of every parameter is part of the contract; the first seven are required.
@@ -182,7 +180,6 @@ class StoreBase:
     def _close_locked(self):
         client, self._client = self._client, None
         segments, self._segments = self._segments, {}
-        self._pins.clear()
         self._sessions.clear()
         if client is not None:
             client.close()

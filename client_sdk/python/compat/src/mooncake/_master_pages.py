@@ -72,8 +72,8 @@ class Pages:
         now = self._client.cluster()
         share = 100 * now.used_bytes / now.capacity_bytes if now.capacity_bytes else 0
         return (f"role=leader, state=serving, service_ready=true, master={{Mem Storage: {_human(now.used_bytes)} / "
-                f"{_human(now.capacity_bytes)} ({share:.1f}%) | Keys: {now.objects} (soft-pinned: 0) | Clients: "
-                f"{now.sessions - 1} | Puts: {now.puts} | Gets: {now.gets} | Removes: {now.removes} | Eviction: keys="
+                f"{_human(now.capacity_bytes)} ({share:.1f}%) | Keys: {now.objects} (soft-pinned: {now.soft_pinned}) | "
+                f"Clients: {now.sessions - 1} | Puts: {now.puts} | Gets: {now.gets} | Removes: {now.removes} | Eviction: keys="
                 f"{now.evicted_objects}, size={_human(now.evicted_bytes)}}}, ha={{off}}\n")
 
     def _metrics(self, query, body):
@@ -81,7 +81,7 @@ class Pages:
         gauges = {
             "master_active_clients": now.sessions - 1, "master_allocated_bytes": now.used_bytes,
             "master_total_capacity_bytes": now.capacity_bytes, "master_key_count": now.objects,
-            "master_soft_pin_key_count": 0, "master_value_size_bytes": now.value_bytes,
+            "master_soft_pin_key_count": now.soft_pinned, "master_value_size_bytes": now.value_bytes,
         }
         counters = {
             "master_evicted_key_count": now.evicted_objects, "master_evicted_size_bytes": now.evicted_bytes,

@@ -1,4 +1,5 @@
 """Enums and value classes of mooncake.store."""
+import copy
 import enum
 
 
@@ -43,8 +44,8 @@ class TaskStatus(enum.IntEnum):
 
 
 class ReplicateConfig:
-    """How a put places its replicas. `replica_num`, `preferred_segment(s)` and `with_hard_pin` have an effect; the
-    others are kept and accepted."""
+    """How a put places its replicas, and how long the values stay. `replica_num`, `preferred_segment(s)`, the soft and
+    hard pins and `group_ids` have an effect; the others are kept and accepted."""
 
     # On the class too: clients ask hasattr(ReplicateConfig, "group_ids").
     replica_num = 1
@@ -87,10 +88,41 @@ class ReplicateConfig:
         names = [self.preferred_segment, *(self.preferred_segments or ())]
         return tuple(dict.fromkeys(name for name in names if name))
 
+    def of_key(self, n, count):
+        """The same for the n-th of so many keys alone."""
+        if len(self.group_ids or ()) != count:
+            return self
+        alone = copy.copy(self)
+        alone.group_ids = [self.group_ids[n]]
+        return alone
+
     def __repr__(self):
         return (f"ReplicateConfig: {{ replica_num: {self.replica_num}, with_soft_pin: {self.with_soft_pin}, "
                 f"with_hard_pin: {self.with_hard_pin}, preferred_segments: {list(self.nodes())}, "
                 f"prefer_alloc_in_same_node: {self.prefer_alloc_in_same_node}, group_ids: {self.group_ids} }}")
+
+
+class Placement:
+    """What a ReplicateConfig asks of a put of these keys. ValueError when it cannot be."""
+
+    def __init__(self, config, keys):
+        config = config or ReplicateConfig()
+        if config.replica_num < 1:
+            raise ValueError("replica_num")
+        self.replicas = min(config.replica_num, 8)
+        self.options = {"preferred_nodes": config.nodes()}
+        if config.with_hard_pin:
+            self.options["hard_pin"] = True
+        elif config.soft_pin_action == SoftPinAction.ENABLE and config.soft_pin_ttl_ms != 0:
+            self.options["soft_pin"] = (config.soft_pin_ttl_ms or 0) / 1000  # 0: the master's default
+        names = list(config.group_ids or ())
+        if len(names) not in (0, 1, len(keys)):
+            raise ValueError("group_ids")
+        self._groups = dict(zip(keys, names * len(keys) if len(names) == 1 else names))
+
+    def options_of(self, keys):
+        """Of pymmc's puts, for some of the keys."""
+        return {**self.options, "groups": [self._groups[key] for key in keys]} if self._groups else self.options
 
 
 class Descriptor:

@@ -5,13 +5,12 @@ import pymmc
 from mmc_compat import codes
 
 from . import _memory, _patterns
-from ._values import ReplicateConfig, SoftPinAction
+from ._values import Placement, SoftPinAction
 
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 _Code = pymmc.Code
 _UPSERT_TRIES = 4
 _PAGE = 1000
-_PINS_BETWEEN_SWEEPS = 64
 
 
 def _first_error(results):
@@ -68,8 +67,12 @@ class Writes:
         client = self._client
         if client is None:
             return [_INVALID] * len(keys)
+        try:
+            placement = Placement(config, keys)
+        except ValueError:
+            return [_INVALID] * len(keys)
         return self._for_usable(keys, all_buffer_ptrs, all_sizes, lambda k, p, s: self._in_batches(
-            len(k), lambda part: self._put_pointers(client, k[part], p[part], s[part], config)))
+            len(k), lambda part: self._put_pointers(client, k[part], p[part], s[part], placement)))
 
     def batch_put_from_ascend(self, key, addrs, sizes, config=None):
         """The older form for one key: [code]."""
@@ -79,77 +82,52 @@ class Writes:
         """The older form for one key: [bytes or a negative code]."""
         return self.batch_get_into_multi_buffers([key], [addrs], [sizes])
 
-    def _put_pointers(self, client, keys, pointers, sizes, config, answer=codes.mooncake_put_code):
+    def _put_pointers(self, client, keys, pointers, sizes, placement, answer=codes.mooncake_put_code):
         empty = [n for n, of_key in enumerate(sizes) if not any(of_key)]
         if empty:
             skip = set(empty)
             rest = [n for n in range(len(keys)) if n not in skip]
             columns = ([column[n] for n in rest] for column in (keys, pointers, sizes))
-            done = iter(self._put_pointers(client, *columns, config, answer) if rest else ())
+            done = iter(self._put_pointers(client, *columns, placement, answer) if rest else ())
             return [0 if n in skip else next(done) for n in range(len(keys))]
         timeout = self._put_timeout(sum(map(sum, sizes)))
 
-        def put(which, replicas, nodes):
+        def put(which, **options):
             picked = [[column[n] for n in which] for column in (keys, pointers, sizes)]
-            return client.put_ptrs(*picked, replicas, nodes, True, timeout)
+            return client.put_ptrs(*picked, timeout=timeout, **options)
 
-        return self._put(keys, put, config, answer)
+        return self._put(keys, put, placement, answer)
 
     def _put_pieces(self, keys, values, config, answer=codes.mooncake_put_code):
         client = self._client
         if client is None:
             return [_INVALID] * len(keys)
+        try:
+            placement = Placement(config, keys)
+        except ValueError:
+            return [_INVALID] * len(keys)
         timeout = self._put_timeout(sum(piece.nbytes for pieces in values for piece in pieces))
 
-        def put(which, replicas, nodes):
-            done = client.put([(keys[n], values[n]) for n in which], replicas=replicas, preferred_nodes=nodes,
-                              timeout=timeout)
+        def put(which, **options):
+            done = client.put([(keys[n], values[n]) for n in which], timeout=timeout, **options)
             return [status.code for status in done]
 
-        return self._put(keys, put, config, answer)
+        return self._put(keys, put, placement, answer)
 
-    def _put(self, keys, put, config, answer):
-        """put(indexes, replicas, nodes) -> codes of pymmc. Where there are too few nodes, fewer replicas are made."""
-        config = config or ReplicateConfig()
-        replicas = config.replica_num
-        if replicas < 1:
-            return [_INVALID] * len(keys)
-        nodes = config.nodes()
-        replicas = min(replicas, 8)
+    def _put(self, keys, put, placement, answer):
+        """put(indexes, **options) -> codes of pymmc. Where there are too few nodes, fewer replicas are made."""
+        replicas = placement.replicas
         try:
-            results = list(put(range(len(keys)), replicas, nodes))
+            results = list(put(range(len(keys)), replicas=replicas, **placement.options_of(keys)))
             while replicas > 1 and _Code.NO_NODE in results:
                 replicas -= 1
                 again = [n for n, code in enumerate(results) if code == _Code.NO_NODE]
-                for n, code in zip(again, put(again, replicas, nodes)):
+                options = placement.options_of([keys[n] for n in again])
+                for n, code in zip(again, put(again, replicas=replicas, **options)):
                     results[n] = code
         except pymmc.MmcError as error:
             return [codes.mooncake_code(error.code)] * len(keys)
-        answers = [answer(code) for code in results]
-        if config.with_hard_pin:
-            self._pin([key for key, code in zip(keys, answers) if code == 0])
-        return answers
-
-    def _pin(self, keys):
-        """Keeps values that lie on this host from being evicted, as long as this store is open."""
-        client = self._client
-        for key in keys:
-            if client is not None and key not in self._pins:
-                try:
-                    self._pins[key] = client.view(key)
-                    self._pins_made += 1
-                except pymmc.MmcError:
-                    continue  # on another host, or just removed: stored, and not pinned
-        if self._pins_made >= _PINS_BETWEEN_SWEEPS:  # others may have removed what we pin
-            self._pins_made = 0
-            pinned = list(self._pins)
-            self._unpin([key for key, info in zip(pinned, self._stat(pinned)) if info is None])
-
-    def _unpin(self, keys):
-        for key in keys:
-            view = self._pins.pop(key, None)
-            if view is not None:
-                view.release()
+        return [answer(code) for code in results]
 
     # Values never change: an upsert removes the old one, and then puts.
 
@@ -166,21 +144,27 @@ class Writes:
         """0, or the first key's code that is not 0."""
         if len(keys) != len(values):
             return _INVALID
-        return _first_error([self.upsert(key, value, config) for key, value in zip(keys, values)])
+        return _first_error([self.upsert(key, value, config and config.of_key(n, len(keys)))
+                             for n, (key, value) in enumerate(zip(keys, values))])
 
     def upsert_from(self, key, buffer_ptr, size, config=None):
         """The bytes at an address, over an older value."""
         client = self._client
         if client is None or not _memory.is_host_memory([buffer_ptr], [size]):
             return _INVALID
-        return self._upsert(key, config, lambda: self._put_pointers(client, [key], [[buffer_ptr]], [[size]], config,
+        try:
+            placement = Placement(config, [key])
+        except ValueError:
+            return _INVALID
+        return self._upsert(key, config, lambda: self._put_pointers(client, [key], [[buffer_ptr]], [[size]], placement,
                                                                     _exactly))
 
     def batch_upsert_from(self, keys, buffer_ptrs, sizes, config=None):
         """A code per key."""
         if not len(keys) == len(buffer_ptrs) == len(sizes):
             return [_INVALID] * len(keys)
-        return [self.upsert_from(key, ptr, size, config) for key, ptr, size in zip(keys, buffer_ptrs, sizes)]
+        return [self.upsert_from(key, ptr, size, config and config.of_key(n, len(keys)))
+                for n, (key, ptr, size) in enumerate(zip(keys, buffer_ptrs, sizes))]
 
     def _upsert(self, key, config, put):
         client = self._client
@@ -190,7 +174,6 @@ class Writes:
             return _INVALID
         for _ in range(_UPSERT_TRIES):
             try:
-                self._unpin([key])
                 client.remove_codes([key])
             except pymmc.MmcError as error:
                 return codes.mooncake_code(error.code)
@@ -216,7 +199,6 @@ class Writes:
             if not force:
                 leased = [info.ok and info.lease_left > 0 for info in client.stat(keys)]
             free = [key for key, held in zip(keys, leased) if not held]
-            self._unpin(free)
             done = iter(client.remove_codes(free) if free else ())
             return [codes.MOONCAKE_OBJECT_HAS_LEASE if held else codes.mooncake_code(next(done)) for held in leased]
         except pymmc.MmcError as error:
@@ -241,7 +223,6 @@ class Writes:
         if not force:
             return self._remove_some(None, "", lambda key: True, False)
         try:
-            self._unpin(list(self._pins))
             return client.remove_all()
         except pymmc.MmcError as error:
             return codes.mooncake_code(error.code)

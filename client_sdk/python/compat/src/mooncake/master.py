@@ -12,14 +12,14 @@ _INT64_MAX = (1 << 63) - 1
 _USED = {
     "port": 50051, "rpc_port": 0, "rpc_address": "0.0.0.0", "rpc_thread_num": 0, "max_threads": 16, "config_path": "",
     "enable_metric_reporting": True, "metrics_port": 9003, "metrics_host": "0.0.0.0",
-    "default_kv_lease_ttl": "10000", "eviction_ratio": 0.05, "eviction_high_watermark_ratio": 0.90,
+    "default_kv_lease_ttl": "10000", "default_kv_soft_pin_ttl": "1800000", "max_kv_soft_pin_ttl": "86400000",
+    "allow_evict_soft_pinned_objects": True, "eviction_ratio": 0.05, "eviction_high_watermark_ratio": 0.90,
     "put_start_release_timeout_sec": 600, "client_ttl": 10,
     "enable_http_metadata_server": False, "http_metadata_server_port": 8080, "http_metadata_server_host": "0.0.0.0",
 }
 # What is taken, and has none.
 _ACCEPTED = {
     "rpc_interface": "", "rpc_conn_timeout_seconds": 0, "rpc_enable_tcp_no_delay": True,
-    "default_kv_soft_pin_ttl": "1800000", "max_kv_soft_pin_ttl": "86400000", "allow_evict_soft_pinned_objects": True,
     "nof_eviction_ratio": 0.05, "nof_eviction_high_watermark_ratio": 0.90, "put_start_discard_timeout_sec": 30,
     "memory_allocator": "offset", "allocation_strategy": "random", "enable_offload": False, "offload_on_evict": False,
     "offload_force_evict": False, "offloading_queue_limit": 50000, "offload_cap_ratio": 0.5, "promotion_on_hit": False,
@@ -62,11 +62,17 @@ def meta_options(flags):
     if not 2 <= high <= 100:
         raise _flags.FlagError("flag 'eviction_high_watermark_ratio' is above 0 and at most 1")
     lease = _flags.milliseconds("default_kv_lease_ttl", flags["default_kv_lease_ttl"]) / 1000
+    soft_pin, max_soft_pin = (_flags.milliseconds(name, flags[name]) / 1000
+                              for name in ("default_kv_soft_pin_ttl", "max_kv_soft_pin_ttl"))
+    if soft_pin > max_soft_pin:
+        raise _flags.FlagError("flag 'default_kv_soft_pin_ttl' must not be above 'max_kv_soft_pin_ttl'")
     threads = flags["rpc_thread_num"] or min(4, flags["max_threads"])
     options = {
         "io_threads": max(1, min(threads, 32)),
         "evict_threshold_high": high, "evict_threshold_low": max(1, high - step),
-        "lease": lease, "max_lease": max(600.0, lease), "grant": float(flags["put_start_release_timeout_sec"]),
+        "lease": lease, "max_lease": max(600.0, lease), "soft_pin": soft_pin, "max_soft_pin": max_soft_pin,
+        "evict_soft_pinned": flags["allow_evict_soft_pinned_objects"],
+        "grant": float(flags["put_start_release_timeout_sec"]),
         "session_expiry": float(max(flags["client_ttl"], 2)),
     }
     host = flags["rpc_address"].strip("[]")
