@@ -73,8 +73,8 @@ class Pages:
         share = 100 * now.used_bytes / now.capacity_bytes if now.capacity_bytes else 0
         return (f"role=leader, state=serving, service_ready=true, master={{Mem Storage: {_human(now.used_bytes)} / "
                 f"{_human(now.capacity_bytes)} ({share:.1f}%) | Keys: {now.objects} (soft-pinned: {now.soft_pinned}) | "
-                f"Clients: {now.sessions - 1} | Puts: {now.puts} | Gets: {now.gets} | Removes: {now.removes} | Eviction: keys="
-                f"{now.evicted_objects}, size={_human(now.evicted_bytes)}}}, ha={{off}}\n")
+                f"Clients: {now.sessions - 1} | Puts: {now.puts} | Gets: {now.gets} | Removes: {now.removes} | "
+                f"Eviction: keys={now.evicted_objects}, size={_human(now.evicted_bytes)}}}, ha={{off}}\n")
 
     def _metrics(self, query, body):
         now = self._client.cluster()
