@@ -26,8 +26,8 @@ if(MMC_BUILD_PYTHON)
   # The drop-in modules of the compat wheel, from their sources.
   foreach(name test_pymmc_secure_calls
                test_memcache_calls test_memcache_clients test_memcache_config test_memcache_gva test_memcache_rules
-               test_mooncake_clients test_mooncake_commands test_mooncake_engine test_mooncake_rules
-               test_mooncake_store)
+               test_mooncake_clients test_mooncake_commands test_mooncake_engine test_mooncake_hostile
+               test_mooncake_rules test_mooncake_store)
     add_test(NAME python_${name}
       COMMAND ${MMC_PYTHON} -m pytest -q -p no:cacheprovider ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py)
     set(path "${CMAKE_BINARY_DIR}/python:${PROJECT_SOURCE_DIR}/client_sdk/python/compat/src")

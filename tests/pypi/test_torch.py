@@ -99,3 +99,29 @@ def test_mooncake_safetensors(store, key, tmp_path):
     assert any(same(saved, tensor) for saved in safetensors.load_file(name).values())
     assert store.remove(key, force=True) == 0
     assert store.load_tensor_from_safetensor(key, name) == 0 and same(store.get_tensor(key), tensor)
+    assert store.load_tensor_from_safetensor(key, str(tmp_path / "none")) == -1100
+    (tmp_path / "wrong").write_bytes(b"no tensors")
+    assert store.load_tensor_from_safetensor(key, str(tmp_path / "wrong")) == -1102
+    assert store.save_tensor_to_safetensor(key, str(tmp_path / "none" / "one")) == -1103
+
+
+def test_mooncake_values_that_only_say_that_they_are_tensors(store, key):
+    """A header whose shape and bytes do not fit each other is no tensor, whatever memory it asks for."""
+    assert store.put_tensor(key, torch.ones(4, dtype=torch.float32)) == 0
+    good = bytearray(store.get(key))
+    lies = []
+    for dimension in (0, 3, 5, 1 << 40):
+        lies.append(bytes(good[:16]) + dimension.to_bytes(8, "little") + bytes(good[24:]))
+    lies.append(bytes(good[:16]) + (1 << 40).to_bytes(8, "little") + bytes(good[24:80]) + bytes(48))  # no bytes at all
+    assert len(lies[-1]) == 128
+    for number, lie in enumerate(lies):
+        assert store.put(f"{key}/{number}", lie) == 0
+        assert store.get_tensor(f"{key}/{number}") is None
+    assert same(store.get_tensor(key), torch.ones(4))
+
+
+def test_mooncake_tensors_that_cannot_be_stored(store, key):
+    for tensor in (torch.ones(4, device="meta"), torch.ones(4, 4).to_sparse(), torch.ones((1,) * 9),
+                   torch.ones(4, dtype=torch.complex64)):
+        assert store.put_tensor(key, tensor) == -600 and store.upsert_tensor(key, tensor) == -600
+    assert store.is_exist(key) == 0

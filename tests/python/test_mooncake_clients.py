@@ -1,6 +1,7 @@
 """The call sequences of the clients: order of the calls, shapes of the arguments, keys, batch sizes, threads."""
 import asyncio
 import copy
+import functools
 import json
 import re
 import struct
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mooncake_support import Memory, address, http, key, master, pattern, set_up, store  # noqa: F401
 from mooncake.engine import TransferEngine
-from mooncake.store import MooncakeDistributedStore, MooncakeHostMemAllocator, ReplicateConfig
+from mooncake.store import MooncakeDistributedStore, MooncakeHostMemAllocator, ObjectDataType, ReplicateConfig
 
 
 def blocks(count, layers, segment, seed=0):
@@ -23,7 +24,8 @@ def blocks(count, layers, segment, seed=0):
 
 def test_vllm(master, key):
     worker = MooncakeDistributedStore()
-    assert worker.setup("127.0.0.1", "P2PHANDSHAKE", 48 << 20, 64 << 20, "rdma", "", master.address) == 0
+    assert worker.setup("127.0.0.1", "P2PHANDSHAKE", 48 << 20, 64 << 20, "rdma", "", master.address,
+                        tenant_id=f"vllm-{key[-8:]}") == 0
     config = ReplicateConfig()
     config.preferred_segment = worker.get_hostname()
     assert hasattr(config, "group_ids")
@@ -47,8 +49,32 @@ def test_vllm(master, key):
     assert set(described) == set(keys) and described[keys[0]][0].is_memory_replica()
     missing = worker.batch_get_into_multi_buffers([keys[0], key + "missing"], targets[:2], sizes[:2])
     assert missing[0] > 0 > missing[1]
-    assert worker.remove_all(force=True) >= 32 and worker.batch_is_exist(keys) == [0] * 32
+    assert worker.remove_all(force=True) == 32 and worker.batch_is_exist(keys) == [0] * 32
     assert worker.close() == 0
+
+
+def test_vllm_encoder_cache(address, key):
+    """A header of 24 bytes and the tensor's bytes as one value; memory is registered for each call."""
+    store = set_up(address, 32 << 20)
+    shared = ReplicateConfig()
+    shared.data_type = ObjectDataType.TENSOR
+    header, tensor = Memory(struct.pack("<IIQQ", 0x4D4F4F4E, 12, 100, 512)), Memory(pattern(100 * 512 * 2))
+    assert store.batch_is_exist([key]) == [0]
+    for one in (header, tensor):
+        assert store.register_buffer(one.ptr, one.size) == 0
+    stored = store.batch_put_from_multi_buffers([key], [[header.ptr, tensor.ptr]], [[header.size, tensor.size]],
+                                                copy.copy(shared))
+    assert stored == [0] and type(stored[0]) is int
+    for one in (tensor, header):
+        assert store.unregister_buffer(one.ptr) == 0
+    into = Memory(1 << 20)
+    assert store.register_buffer(into.ptr, into.size) == 0
+    got = store.batch_get_into([key, key + "no"], [into.ptr, into.at(1 << 19)], [1 << 19] * 2)
+    assert got == [header.size + tensor.size, -704] and all(type(one) is int for one in got)
+    assert bytes(into)[:got[0]] == bytes(header) + bytes(tensor)
+    ranges = store.get_into_ranges([into.ptr], [[key]], [[[0, 64]]], [[[0, 24]]], [[[24, 1000]]])
+    assert ranges == [[[24, 1000]]] and bytes(into)[64:1064] == bytes(tensor)[:1000]
+    assert store.unregister_buffer(into.ptr) == 0 and store.close() == 0
 
 
 def test_vllm_ascend(master, key):
@@ -121,6 +147,18 @@ def test_sglang(master, key):
         for got in pool.map(lambda _: cache.batch_get_into(keys, pointers, sizes), range(3)):
             assert all(size > 0 for size in got)
     assert cache.batch_is_exist(keys + [key + "no"]) == [1] * 256 + [0]
+    # Groups, and several pieces per key (MLA, layer by layer); what is there already leaves nothing to put.
+    config = ReplicateConfig()
+    config.group_ids = [f"sglang-hicache:{key}"] * 4
+    assert cache.batch_put_from([f"{key}g{n}" for n in range(4)], pointers[:4], sizes[:4], config) == [0] * 4
+    layers = [pointers[n * 8:n * 8 + 8] for n in range(4)]
+    mla = [f"{key}{page:064x}__k" for page in range(4)]
+    assert cache.batch_put_from_multi_buffers(mla, layers, [[16384] * 8] * 4, ReplicateConfig()) == [0] * 4
+    assert cache.batch_get_into_multi_buffers(mla, layers, [[16384] * 8] * 4) == [131072] * 4
+    assert cache.batch_put_from([], [], []) == [] == cache.batch_get_into([], [], [])
+    # Its store for encoder outputs.
+    assert cache.batch_put_from([f"emb_{key}"], pointers[:1], sizes[:1]) == [0]
+    assert cache.batch_get_into([f"emb_{key}"], pointers[:1], sizes[:1]) == [16384]
     assert cache.remove_all() >= 0
     assert cache.close() == first.close() == 0
     assert allocator.free(base) == 0 and allocator.free(base) == -1
@@ -137,7 +175,8 @@ def test_lmcache_0_3(address, key):
     async def run():
         for name, value in chunks.items():
             assert not connector.is_exist(name)
-            await asyncio.wait_for(asyncio.to_thread(connector.put_parts, name, header, value), 60)
+            put = functools.partial(connector.put_parts, name, header, value, config=ReplicateConfig())
+            await asyncio.wait_for(asyncio.to_thread(put), 60)
         got = await asyncio.gather(*(asyncio.to_thread(connector.get_buffer, name) for name in chunks))
         for handle, value in zip(got, chunks.values()):
             view = memoryview(handle)
@@ -215,8 +254,12 @@ def test_jiusi_kv(address, key):
     config.replica_num = 1
     config.prefer_alloc_in_same_node = True
     keys = [f"{key}/Qwen2.5-7B@1@0@{n:064x}" for n in range(8)]
-    assert store.batch_put_from_multi_buffers(keys, pointers, sizes, config) == [0] * 8
-    assert all(size > 0 for size in store.batch_get_into_multi_buffers(keys, pointers, sizes, True))
+    with ThreadPoolExecutor(32) as pool:  # as each of its transfer threads has
+        for n, stored in enumerate(pool.map(lambda n: store.batch_put_from_multi_buffers(
+                keys[n:n + 1], pointers[n:n + 1], sizes[n:n + 1], config), range(8))):
+            assert stored == [0], n
+        assert all(got[0] > 0 for got in pool.map(lambda n: store.batch_get_into_multi_buffers(
+            keys[n % 8:n % 8 + 1], pointers[n % 8:n % 8 + 1], sizes[:1], True), range(64)))
     # Its first-in-first-out removal names one key at a time; what was read just now stays.
     assert store.remove_by_regex(f"^(?:{re.escape(keys[0])})$") == 0
     assert store.remove_by_regex(f"^(?:{re.escape(keys[0])})$", force=True) == 1
@@ -247,6 +290,10 @@ def test_jiusi_encoder_cache(address, key):
     assert consumer.get_batch([f"{one}_metadata" for one in [*hashes, "no"]]) == [*notes, b""]
     assert consumer.batch_get_into(hashes, [into.at(n << 19) for n in range(4)], [1 << 19] * 4) == [1 << 19] * 4
     assert bytes(into) == bytes(pool)
+    # Without registered memory: the length of the note, the note and the data in one value.
+    packed = [struct.pack("<I", len(note)) + note + pattern(1000, n) for n, note in enumerate(notes)]
+    assert producer.put_batch([f"{one}_slow" for one in hashes], packed, config) == 0
+    assert consumer.get_batch([f"{one}_slow" for one in hashes]) == packed
     gone = f"^(?:{hashes[0]}|{hashes[0]}_metadata)$"
     assert producer.remove_by_regex(gone, True) == 2 and producer.remove_by_regex(gone) == 0
     assert producer.unregister_buffer(pool.ptr, pool.size) == 0

@@ -1,11 +1,12 @@
 """Calls of mooncake.store beside those that the rules and clients cover."""
+import pickle
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from mooncake_support import (Master, Memory, address, daemons, environment, key, master, own,  # noqa: F401
+from mooncake_support import (Master, Memory, address, daemons, environment, http, key, master, own,  # noqa: F401
                               pattern, set_up, store)
 from mooncake import BufferPool, RegisteredBufferPool
 from mooncake import store as module
@@ -21,8 +22,11 @@ def test_put_of_nothing(store, key):
         store.put(key, "text")
     with pytest.raises(TypeError):
         store.put(key=key, value=b"x", unknown=1)
-    with pytest.raises(RuntimeError):
-        store.put_parts(key, memoryview(bytes(16)).cast("B", (4, 4)))
+    for part in (memoryview(bytes(16)).cast("B", (4, 4)), memoryview(bytes(16)).cast("I")):
+        with pytest.raises(RuntimeError):
+            store.put_parts(key, part)
+    with pytest.raises(TypeError):
+        store.put(key, b"x", {"replica_num": 1})
 
 
 def test_put_batch(store, key):
@@ -30,6 +34,8 @@ def test_put_batch(store, key):
     assert store.put_batch([key + "3", "", key + "4"], [b"3", b"x", b"4"]) == -600
     assert store.put_batch([key], []) == -600
     assert store.get_batch([key + "1", key + "2", key + "3", key + "4", key]) == [b"1", b"2", b"3", b"4", b""]
+    assert store.put_batch([""] * 20_000, [b"x"] * 20_000) == -600 and store.put_batch([], []) == 0
+    assert store.put_batch([key + "1"] * 20_000, [b"x"] * 20_000) == 0 and store.get(key + "1") == b"1"
 
 
 def test_put_from_with_metadata(store, key):
@@ -133,6 +139,17 @@ def test_upsert(store, key):
     assert store.batch_upsert_from([key, key + "2"], [data.ptr, 8], [4, 4]) == [0, -600]
     assert store.get_batch([key, key + "2"]) == [b"from", b"2"]
     config = ReplicateConfig()
+    config.replica_num = 0
+    # What cannot be stored does not cost the old value.
+    for value, how in ((b"", None), (memoryview(b"abcd")[::2], None), (b"x", config)):
+        assert store.upsert(key, value, how) == -600
+    assert store.upsert_from(key, data.ptr, -1) == store.upsert_from(key, data.ptr, (1 << 30) + 1) == -600
+    assert store.upsert_from(key, data.ptr, 0) == store.upsert_parts(key, b"", b"") == 0
+    for wrong in ((key, "text"), (key, b"x", "config")):
+        with pytest.raises(TypeError):
+            store.upsert(*wrong)
+    assert store.get(key) == b"from"
+    config = ReplicateConfig()
     config.soft_pin_ttl_ms = 1000
     assert store.upsert(key, b"x", config) == -600
     config.soft_pin_action = SoftPinAction.ENABLE
@@ -180,6 +197,9 @@ def test_ranges(store, key):
     assert bytes(second)[50:70] == pattern(1000)[500:520]
     assert store.get_into_ranges([first.ptr], [[key]], [[[0]]], [[[1000]]], [[[1]]]) == [[[-600]]]
     assert store.get_into_ranges([first.ptr], [[key]], [[[0, 1]]], [[[0]]], [[[1]]]) == [[[-600]]]
+    assert store.get_into_ranges([first.at(8)], [[key]], [[[-8, 0]]], [[[0, 0]]], [[[1, 1]]]) == [[[-600, 1]]]
+    assert store.get_into_ranges([first.ptr], [[key, key]], [[[0], [0]]], [[[0], [0]]], [[[1]]]) == [[[-600]]]
+    assert store.get_into_ranges([first.ptr], [[key]] * 2, [[[0]]] * 2, [[[0]]] * 2, [[[1]]] * 2) == [[[-600]]] * 2
     assert store.get_into_ranges([], [], [], [], []) == []
 
 
@@ -215,7 +235,51 @@ def test_segments_of_the_process(own):
     assert joined.create_copy_task("k", ["x"])[1] == -1012 and joined.query_task((0, 0)) == (None, -1400)
 
 
+def test_numbers_of_numpy(store, key):
+    numpy = pytest.importorskip("numpy")
+    values = numpy.arange(4000, dtype=numpy.int32)
+    into = numpy.zeros_like(values)
+    starts = numpy.array([values.ctypes.data, values.ctypes.data + 8000], dtype=numpy.uint64)
+    targets = numpy.array([into.ctypes.data, into.ctypes.data + 8000], dtype=numpy.uint64)
+    sizes = numpy.array([8000, 8000])
+    keys = numpy.array([key + "1", key + "2"])
+    assert store.batch_put_from(keys, starts, sizes) == [0, 0] and store.batch_is_exist(keys) == [1, 1]
+    assert store.batch_get_into(keys, targets, sizes) == [8000, 8000] and (into == values).all()
+    into[:] = 0
+    assert store.get_into_ranges(targets[:1], [keys[:1]], [[numpy.array([0])]], [[numpy.array([4000])]],
+                                 [[numpy.array([4000])]]) == [[[4000]]]
+    assert (into[:1000] == values[1000:2000]).all()
+    assert store.batch_put_session_start([key], sizes[:1]) == [0]
+    assert store.batch_put_from_multi_buffer_ranges([key], [starts[:1]], [sizes[:1]], [numpy.array([0])]) == [8000]
+    assert store.batch_put_session_end([key]) == [0] and store.get(key) == values[:2000].tobytes()
+    assert store.put(key + "2d", values.reshape(40, 100)) == 0 and store.get(key + "2d") == values.tobytes()
+    assert store.put(key + "gaps", values[::2]) == -600  # not contiguous
+
+
+def test_pages_beside_a_store(master):
+    port = daemons.free_port()
+    made, second = MooncakeDistributedStore(), MooncakeDistributedStore()
+    for one in (made, second):  # the second finds the port taken, and goes on without
+        assert one.setup("127.0.0.1", "", 0, 0, "tcp", "", master.address, enable_client_http_server=True,
+                         client_http_port=port) == 0
+    url = f"http://127.0.0.1:{port}"
+    assert http(url + "/health")[2] == '{"status": "healthy", "code": 0}'
+    assert "mooncake_transfer_write_bytes 0" in http(url + "/metrics")[2]
+    assert made.close() == second.close() == 0
+    with pytest.raises(OSError):
+        http(url + "/health")
+
+
+def test_odd_patterns(store, key):
+    store.put(key, b"x")
+    for wrong in ("(", "a{99999999999}", "(" * 5000, "(?L)a", None, 5, ["a"]):
+        assert store.remove_by_regex(wrong) == -600, wrong
+    assert store.remove_by_regex(f"^{key}$".encode()) == 1
+
+
 def test_names_of_the_module():
+    assert module.get_alloc_func_addr() == module.get_free_func_addr() == 0
+    assert module.MooncakeDistributedNoFRegister().real_register("n", 1, "a", "s", 0, 0, "m") == -1012
     assert module.KVCACHE == module.ObjectDataType.KVCACHE == 1 and module.COMPLETE == module.ReplicaStatus.COMPLETE
     assert module.TaskStatus.SUCCESS == module.SUCCESS and module.SoftPinAction.DISABLE == 2
     for name in module.__all__:
@@ -230,7 +294,7 @@ def test_buffer_pool(store):
     with BufferPool(store, max_bytes=1 << 20, alignment=4096) as pool:
         with pool.acquire(100_000) as lease:
             assert lease.ptr % 4096 == 0 and lease.size == 100_000
-            lease.buffer()[:5] = b"hello"
+            lease.buffer[:5] = b"hello"
             assert store.register_buffer(lease.ptr, 5) == 0
             address = lease.ptr
         again = pool.acquire(100_000)
@@ -240,14 +304,30 @@ def test_buffer_pool(store):
         big = pool.acquire(1 << 20)  # makes room by giving up what nobody uses
         with pytest.raises(RuntimeError):
             pool.acquire(1, block=False)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(RuntimeError, match="timed out"):
             pool.acquire(1, timeout=0.05)
         big.release()
+        with pytest.raises(RuntimeError):  # and not for ever
+            pool.acquire(1 << 21)
         pool.prewarm(65536, 4)
+        view = pool.acquire(10).buffer  # nobody has the lease any more
+        view[:2] = b"ok"
     with pytest.raises(RuntimeError):
         pool.acquire(1)
+    assert bytes(view[:2]) == b"ok"  # a view keeps the memory
     with pytest.raises(RuntimeError):
         BufferPool(MooncakeDistributedStore()).acquire(1)
+    with BufferPool(store, alignment=4096, max_regions=1) as pool:
+        lease = pool.acquire(10)
+        made = pickle.PickleBuffer(lease.buffer)
+        with pytest.raises(RuntimeError):
+            lease.release()
+        made.release()
+        lease.release()
+        for gone in (lambda: lease.ptr, lambda: lease.buffer):
+            with pytest.raises(RuntimeError):
+                gone()
+        pool.acquire(1 << 20).release()  # of another size, in place of the first one
 
 
 def test_tensors(store, key):

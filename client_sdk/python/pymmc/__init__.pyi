@@ -155,13 +155,15 @@ class ListPage:
 
 class NodeInfo:
     name: str
-    state: str  # "serving", "suspect", "dead", "leaving"
+    state: str  # "serving", "suspect", "dead", "leaving", "recovering", "draining", "drained"
     host_id: str
     endpoints: list[str]  # "tcp 127.0.0.1:7000"
     capacity_bytes: int
     used_bytes: int
     objects: int
     silent_ms: int
+    drain_left_objects: int  # while it drains; at 0 it is drained
+    drain_left_bytes: int
 
 class ClusterStatus:
     version: str
@@ -440,6 +442,8 @@ class MetaService:
     running: bool
     def metrics(self) -> str:
         """In the Prometheus text format."""
+    def drain(self, node: str, *, cancel: bool = False) -> None:
+        """Begins to empty a node, or gives it up: see the states and drain_left_* of NodeInfo. NotFoundError."""
     def stop(self, timeout: float = 5.0) -> None:
         """Idempotent."""
     def __enter__(self) -> MetaService: ...

@@ -53,13 +53,16 @@ void BindObjectInfo(py::module_& m) {
 void BindNode(py::module_& m) {
   py::class_<NodeInfo>(m, "NodeInfo")
       .def_readonly("name", &NodeInfo::name)
-      .def_readonly("state", &NodeInfo::state, "\"serving\", \"suspect\", \"dead\" or \"leaving\".")
+      .def_readonly("state", &NodeInfo::state,
+                    "\"serving\", \"suspect\", \"dead\", \"leaving\", \"recovering\", \"draining\" or \"drained\".")
       .def_readonly("host_id", &NodeInfo::host_id)
       .def_readonly("endpoints", &NodeInfo::endpoints)
       .def_readonly("capacity_bytes", &NodeInfo::capacity_bytes)
       .def_readonly("used_bytes", &NodeInfo::used_bytes)
       .def_readonly("objects", &NodeInfo::objects)
       .def_readonly("silent_ms", &NodeInfo::silent_ms)
+      .def_readonly("drain_left_objects", &NodeInfo::drain_left_objects, "While it drains; at 0 it is drained.")
+      .def_readonly("drain_left_bytes", &NodeInfo::drain_left_bytes)
       .def("__repr__",
            [](const NodeInfo& n) { return "<NodeInfo " + n.name + ", " + n.state + ">"; });
 }

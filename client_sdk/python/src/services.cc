@@ -73,7 +73,7 @@ class PyMetaService final : public Service {
       Stop(kStopTime);
       http_.reset();
       router_.reset();
-      view_.reset();
+      EndView();
       service_.reset();
     });
   }
@@ -90,14 +90,31 @@ class PyMetaService final : public Service {
   uint16_t port() const { return service_->port(); }
   uint16_t http_port() const { return http_ == nullptr ? 0 : http_->port(); }
   std::string Metrics() { return service_->metrics().Expose(); }
+  // Without the GIL.
+  Status Drain(const std::string& node, bool cancel) {
+    if (foreign() || !running_) return Status(Code::kClosed, "this meta service does not run");
+    return View().Drain(node, cancel);
+  }
 
  private:
+  void EndView() {
+    MutexLock lock(view_mutex_);
+    view_.reset();
+  }
+  // What pages and calls of this process ask. REQUIRES: started.
+  meta::http::RpcPoolView& View() {
+    MutexLock lock(view_mutex_);
+    if (view_ == nullptr) {
+      view_ = std::make_unique<meta::http::RpcPoolView>(
+          service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); },
+          [this] { return service_->recovering(); });
+    }
+    return *view_;
+  }
+
   Status StartHttp(const std::string& metrics_url) {
-    view_ = std::make_unique<meta::http::RpcPoolView>(
-        service_->InProcessChannel(), service_->metrics(), [this] { return service_->ready(); },
-        [this] { return service_->recovering(); });
     router_ = std::make_unique<meta::http::Router>(
-        *view_, meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
+        View(), meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
     meta::http::HttpOptions http;
     http.url = metrics_url;
     http.url_key = "metrics_url";
@@ -115,7 +132,8 @@ class PyMetaService final : public Service {
 
   std::string url_;
   std::unique_ptr<meta::MetaService> service_;
-  std::unique_ptr<meta::http::RpcPoolView> view_;
+  Mutex view_mutex_;
+  std::unique_ptr<meta::http::RpcPoolView> view_ MMC_GUARDED_BY(view_mutex_);
   std::unique_ptr<meta::http::Router> router_;
   std::unique_ptr<meta::http::HttpServer> http_;
 };
@@ -270,6 +288,18 @@ void BindServices(py::module_& m) {
       .def_property_readonly("http_port", &PyMetaService::http_port)
       .def_property_readonly("running", &PyMetaService::running)
       .def("metrics", &PyMetaService::Metrics, "In the Prometheus text format.")
+      .def(
+          "drain",
+          [](PyMetaService& service, const std::string& node, bool cancel) {
+            Status done;
+            {
+              const GilRelease released;
+              done = service.Drain(node, cancel);
+            }
+            RaiseUnlessOk(done);
+          },
+          py::arg("node"), py::kw_only(), py::arg("cancel") = false,
+          "Begins to empty a node, or gives it up: see the states and drain_left_* of NodeInfo.")
       .def("stop", &StopWithin<PyMetaService>, py::arg("timeout") = 5.0,
            "Ends waiting calls, lets running ones finish within `timeout` seconds. Idempotent.");
   py::class_<PyLocalService, std::shared_ptr<PyLocalService>>(m, "LocalService")

@@ -1,13 +1,15 @@
 """Lifecycle of MooncakeDistributedStore: setup, segments of this process, registration, health, close."""
 import logging
+import operator
 import os
 import socket
 import threading
+import weakref
 
 import pymmc
 from mmc_compat import codes
 
-from . import _hosts, _memory
+from . import _client_pages, _hosts, _memory
 
 _log = logging.getLogger("mooncake.store")
 
@@ -16,12 +18,24 @@ BATCH = 16384
 _NOT_GIVEN = type("_NotGiven", (), {"__repr__": lambda self: "<required>"})()
 _DICT_DEFAULT_SIZE = 16 << 20
 _MAX_BUFFER = 1 << 40
+MAX_VALUE = 1 << 30  # bytes
 # A question, a transfer and joining may take so long (a transfer longer by its bytes). The engines go on without the
 # store while its master is away, so they do not wait for it either.
 ASK_SECONDS = 2.0
 _CALL_SECONDS = 5.0
 _JOIN_SECONDS = 30.0
 _BYTES_PER_SECOND = 100e6
+
+_stores = weakref.WeakSet()
+
+
+def _free_locks():
+    """In a forked process: a lock that another thread held is held by nobody here."""
+    for store in list(_stores):
+        store._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 class StoreBase:
@@ -37,6 +51,8 @@ class StoreBase:
         self._memory = _memory.HostMemory()
         self._sessions = {}
         self._put_seconds = 3.0
+        self._pages = None
+        _stores.add(self)
 
     # The name of every parameter is part of the contract; the first seven are required.
     def setup(self, local_hostname=_NOT_GIVEN, metadata_server=_NOT_GIVEN, global_segment_size=_NOT_GIVEN,
@@ -50,10 +66,13 @@ class StoreBase:
         Joins the pool of the master at `master_server_addr`, waiting for one that is late, and lends it
         `global_segment_size` bytes (0: none). 0, or a negative code; every call then answers an error.
         The transport is found out: metadata_server, protocol, rdma_devices, engine and local_buffer_size are accepted.
+        Keys are those of `tenant_id`. `enable_client_http_server` serves /health, /metrics and /metrics/summary.
         """
         if isinstance(local_hostname, dict) and config is None:
             config, local_hostname = local_hostname, _NOT_GIVEN
         if config is not None:
+            if not isinstance(config, dict):
+                raise TypeError(f"setup(): config is a dict, not {config!r}")
             return self._setup_from_dict(config)
         given = {"local_hostname": local_hostname, "metadata_server": metadata_server,
                  "global_segment_size": global_segment_size, "local_buffer_size": local_buffer_size,
@@ -61,9 +80,14 @@ class StoreBase:
         missing = [name for name, value in given.items() if value is _NOT_GIVEN]
         if missing:
             raise TypeError(f"setup() misses {', '.join(missing)}")
+        for name, value in (("local_hostname", local_hostname), ("master_server_addr", master_server_addr),
+                            ("tenant_id", tenant_id)):
+            if not isinstance(value, str):
+                raise TypeError(f"setup(): {name} is text, not {value!r}")
         if enable_ssd_offload:
             _log.warning("enable_ssd_offload: values stay in memory")
-        return self._join(local_hostname, global_segment_size, local_buffer_size, master_server_addr)
+        return self._join(local_hostname, global_segment_size, local_buffer_size, master_server_addr, tenant_id,
+                          client_http_port if enable_client_http_server else None)
 
     def _setup_from_dict(self, config):
         if not all(isinstance(config.get(name), str) for name in ("local_hostname", "metadata_server")):
@@ -84,9 +108,14 @@ class StoreBase:
             _log.warning("setup: ipc_socket_path is not used: shared memory is found by itself")
         # LMCache writes the longer name.
         master = config.get("master_server_addr") or config.get("master_server_address") or "127.0.0.1:50051"
-        return self._join(config["local_hostname"], *sizes, master)
+        tenant = config.get("tenant_id") or "default"
+        if not isinstance(master, str) or not isinstance(tenant, str):
+            _log.error("setup: master_server_addr and tenant_id are text")
+            return codes.MOONCAKE_INVALID_PARAMS
+        port = config.get("client_http_port", 9300) if config.get("enable_client_http_server") else None
+        return self._join(config["local_hostname"], *sizes, master, tenant, port)
 
-    def _join(self, hostname, segment_bytes, buffer_bytes, master):
+    def _join(self, hostname, segment_bytes, buffer_bytes, master, tenant="default", http_port=None):
         with self._lock:
             if self._client is not None:
                 _log.error("setup: this store is set up already; close() it first")
@@ -105,15 +134,17 @@ class StoreBase:
             try:
                 self._put_seconds = _hosts.seconds_from_environment("MMC_PUT_WAIT_SECONDS", 3.0)
                 self._client = pymmc.Client(
-                    self._meta_url, name=f"mooncake:{self._hostname}", timeout=_CALL_SECONDS,
+                    self._meta_url, name=f"mooncake:{self._hostname}", tenant=tenant, timeout=_CALL_SECONDS,
                     same_host=os.environ.get("MMC_SAME_HOST", "1") != "0",
                     connect_retry=_hosts.seconds_from_environment("MMC_SETUP_WAIT_SECONDS", 30.0))
                 if segment_bytes:
-                    self._add_segment(segment_bytes, self._hostname)
+                    self._hostname = self._add_segment(segment_bytes, self._hostname)
             except pymmc.MmcError as error:
                 _log.error("setup: %s", error)
                 self._close_locked()
                 return codes.MOONCAKE_INVALID_PARAMS if explicit else -1
+            if http_port is not None:
+                self._pages = _client_pages.serve_beside(self, ":" in self._listen, http_port)
             return codes.MOONCAKE_OK
 
     def _add_segment(self, size, name):
@@ -134,6 +165,9 @@ class StoreBase:
 
     def setup_dummy(self, mem_pool_size, local_buffer_size, server_address):
         """A client without memory in the pool, of the pool that the mooncake_client at `server_address` belongs to."""
+        del mem_pool_size, local_buffer_size
+        if not isinstance(server_address, str):
+            raise TypeError(f"setup_dummy(): server_address is text, not {server_address!r}")
         try:
             host, port = _hosts.split_host(server_address)
             with socket.create_connection((host, port or 50052), timeout=_JOIN_SECONDS) as link:
@@ -180,6 +214,9 @@ class StoreBase:
     def _close_locked(self):
         client, self._client = self._client, None
         segments, self._segments = self._segments, {}
+        pages, self._pages = self._pages, None
+        if pages is not None:
+            pages.close()
         self._sessions.clear()
         if client is not None:
             client.close()
@@ -196,6 +233,7 @@ class StoreBase:
     def allocate_and_mount_segment(self, size, protocol="tcp", location=""):
         """Lends `size` more bytes of this process: {"ret", "segment_ids", "allocated_size"}."""
         del protocol, location
+        size = operator.index(size)
         failed = {"ret": codes.MOONCAKE_INVALID_PARAMS, "segment_ids": [], "allocated_size": 0}
         with self._lock:
             if self._client is None or size <= 0:
@@ -208,11 +246,15 @@ class StoreBase:
 
     def unmount_segment(self, segment_ids, grace_period_seconds=0):
         """Takes memory of this process out of the pool, after readers had `grace_period_seconds`: 0 or a code."""
+        if isinstance(segment_ids, (str, bytes)):
+            raise TypeError("unmount_segment(): segment_ids is a list of names")
+        names = list(segment_ids)
+        grace = max(0.0, grace_period_seconds + 0.0) or 5.0
         with self._lock:
-            nodes = [self._segments.pop(name, None) for name in segment_ids]
+            nodes = [self._segments.pop(name, None) for name in names]
         for node in nodes:
             if node is not None:
-                node.stop(timeout=float(grace_period_seconds) or 5.0)
+                node.stop(timeout=grace)
         return codes.MOONCAKE_OK if nodes and all(nodes) else codes.MOONCAKE_SEGMENT_NOT_FOUND
 
     unmount_and_free_segment = unmount_segment

@@ -43,23 +43,41 @@ class MooncakeHostMemAllocator:
 class RegisteredBufferLease:
     """A piece of a pool, given back by release(), or at the end of a `with` block."""
 
-    def __init__(self, pool, ptr, size, size_class):
+    def __init__(self, pool, ptr, size, size_class, view):
         self._pool = pool
         self._class = size_class
-        self.ptr = ptr
+        self._ptr = ptr
+        self._view = view
         self.size = size
 
-    def buffer(self):
-        """Its bytes, writable."""
+    @property
+    def ptr(self):
+        """Its address."""
         if self._pool is None:
             raise RuntimeError("the buffer was released")
-        return _memory.bytes_at(self.ptr, self.size)
+        return self._ptr
+
+    @property
+    def buffer(self):
+        """Its bytes, writable, as a memoryview: until release()."""
+        if self._pool is None:
+            raise RuntimeError("the buffer was released")
+        return self._view
 
     def release(self):
-        """Idempotent."""
+        """Idempotent. RuntimeError while arrays or views are made of `buffer`."""
+        if self._pool is None:
+            return
+        try:
+            self._view.release()
+        except BufferError as error:
+            raise RuntimeError(f"the buffer is in use: {error}") from None
+        self._give_back()
+
+    def _give_back(self):
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool._take_back(self.ptr, self._class)
+            pool._take_back(self._ptr, self._class)
 
     def __enter__(self):
         return self
@@ -68,7 +86,7 @@ class RegisteredBufferLease:
         self.release()
 
     def __del__(self):
-        self.release()
+        self._give_back()
 
 
 RegisteredBufferLeaseView = RegisteredBufferLease
@@ -78,7 +96,8 @@ class BufferPool:
     """Registered memory in size classes of powers of two, reused. Thread-safe.
 
     max_bytes: of all buffers together, 0: no limit. A request that finds no room waits (block_on_exhaustion,
-    default_timeout in seconds) or raises RuntimeError; one that waits too long raises TimeoutError.
+    default_timeout in seconds) for what is leased; RuntimeError when it may not wait, waits too long, or can never be
+    met.
     """
 
     def __init__(self, store, max_bytes=0, min_size_class=65536, max_size_class=None, alignment=_DEFAULT_ALIGNMENT,
@@ -100,6 +119,7 @@ class BufferPool:
         self._free = {}  # size class -> addresses
         self._regions = {}  # address -> (start of the allocation, size class)
         self._bytes = 0
+        self._leased = 0
         self._closed = False
         if prewarm_size:
             self.prewarm(prewarm_size, prewarm_count)
@@ -116,21 +136,27 @@ class BufferPool:
                     raise RuntimeError("the pool is closed")
                 address = self._find(size_class)
                 if address:
-                    return RegisteredBufferLease(self, address, size, size_class)
-                if not block:
+                    self._leased += 1
+                    view = self._memory.view(self._regions[address], address, size)
+                    return RegisteredBufferLease(self, address, size, size_class, view)
+                if not block or not self._leased:
                     raise RuntimeError(f"the pool has no room for {size} bytes: {self._bytes} bytes are in use")
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"the pool had no room for {size} bytes within {timeout} s")
+                    raise RuntimeError(f"timed out: the pool had no room for {size} bytes within {timeout} s")
                 self._changed.wait(left)
 
     buffer = acquire
 
     def prewarm(self, size, count):
         """Makes `count` buffers of `size` bytes ready."""
-        leases = [self.acquire(size, block=False) for _ in range(count)]
-        for lease in leases:
-            lease.release()
+        leases = []
+        try:
+            for _ in range(count):
+                leases.append(self.acquire(size, block=False))
+        finally:
+            for lease in leases:
+                lease.release()
 
     def close(self):
         """Gives all memory back; buffers still leased stay valid until they are released. Idempotent."""
@@ -166,7 +192,9 @@ class BufferPool:
         if self._max_bytes and self._bytes + size_class > self._max_bytes:
             return 0
         if self._max_regions is not None and len(self._regions) >= self._max_regions:
-            return 0
+            self._drop_unused(1)
+            if len(self._regions) >= self._max_regions:
+                return 0
         start = self._memory.alloc(size_class + self._alignment)
         if not start:
             return 0
@@ -191,6 +219,7 @@ class BufferPool:
 
     def _take_back(self, address, size_class):
         with self._changed:
+            self._leased -= 1
             if self._closed:
                 self._drop(address, size_class)
             else:

@@ -1,7 +1,10 @@
 """Command lines of the form -flag value, --flag=value, --flag, --noflag; and files of the same flags."""
 import json
+import math
 import os
 import sys
+
+import pymmc
 
 
 class FlagError(ValueError):
@@ -13,9 +16,14 @@ _NO = {"0", "f", "false", "n", "no"}
 
 # Of the logging library the scripts of users give these to every command.
 LOGGING = {"v": 0, "log_dir": "", "logtostderr": False, "alsologtostderr": False, "colorlogtostderr": False,
-           "logtostdout": False, "minloglevel": 0, "stderrthreshold": 2, "max_log_size": 1800, "vmodule": "",
-           "logbufsecs": 30, "logbuflevel": 0, "log_prefix": True, "log_link": "", "log_utc_time": False,
-           "stop_logging_if_full_disk": False, "timestamp_in_logfile_name": True}
+           "logtostdout": False, "colorlogtostdout": False, "minloglevel": 0, "stderrthreshold": 2,
+           "max_log_size": 1800, "vmodule": "", "logbufsecs": 30, "logbuflevel": 0, "log_prefix": True, "log_link": "",
+           "log_utc_time": False, "log_year_in_prefix": True, "log_backtrace_at": "", "logfile_mode": 436,
+           "logemaillevel": 999, "logmailer": "", "alsologtoemail": "", "drop_log_memory": True,
+           "symbolize_stacktrace": True, "stop_logging_if_full_disk": False, "timestamp_in_logfile_name": True,
+           "logcleansecs": 300}
+_MAY_BE_NEGATIVE = ("v", "logbuflevel")
+_HELP = ("help", "helpfull", "helpshort")
 
 
 def convert(name, value, default):
@@ -27,10 +35,29 @@ def convert(name, value, default):
         return text in _YES
     if isinstance(default, (int, float)):
         try:
-            return type(default)(value)
-        except (TypeError, ValueError):
+            number = type(default)(value)
+            finite = math.isfinite(number)
+        except (TypeError, ValueError, OverflowError):
             raise FlagError(f"flag '{name}' is a number, not '{value}'") from None
+        if not finite or (number < 0 and name not in _MAY_BE_NEGATIVE):
+            raise FlagError(f"flag '{name}' is a number of 0 or more, not '{value}'")
+        return number
+    if isinstance(value, (dict, list)):
+        raise FlagError(f"flag '{name}' is text, not {value!r}")
     return str(value)
+
+
+def port(text):
+    """Of a command line. ValueError."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError
+    return int(text)
+
+
+def check_ports(flags, names):
+    for name in names:
+        if flags[name] > 65535:
+            raise FlagError(f"flag '{name}' is a port of 0 to 65535, not '{flags[name]}'")
 
 
 def parse(argv, defaults):
@@ -51,6 +78,8 @@ def parse(argv, defaults):
         if not equals:
             if isinstance(defaults[name], bool):
                 value = "true"
+                if rest and rest[0] == "true":  # is taken, as programs do that pass over what is no flag
+                    rest.pop(0)
             elif rest:
                 value = rest.pop(0)
             else:
@@ -66,8 +95,10 @@ def from_file(path, defaults, names=None):
     if os.path.splitext(path)[1] == ".json":
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FlagError(f"{path}: {error}") from None
+        if not isinstance(values, dict):
+            raise FlagError(f"{path}: not a JSON object")
     else:
         lines = (line.split(" #")[0].strip() for line in text.splitlines())
         pairs = (line.partition(":") for line in lines if line and not line.startswith(("#", "---")))
@@ -101,8 +132,11 @@ def run(program, defaults, argv, check, body, file_names=None):
     """A command from its command line to its exit code: body(flags). `check(flags)` raises ValueError or OSError for
     values that cannot be. `file_names`: as `names` of from_file(), for a command with a flag config_path."""
     argv = sys.argv[1:] if argv is None else argv
-    if any(word.lstrip("-") == "help" for word in argv):
+    if any(word.startswith("-") and word.lstrip("-") in _HELP for word in argv):
         print(help_text(program, defaults))
+        return 0
+    if any(word.startswith("-") and word.lstrip("-") == "version" for word in argv):
+        print(f"{program} of mmc {pymmc.__version__}")
         return 0
     try:
         given = parse(argv, defaults)

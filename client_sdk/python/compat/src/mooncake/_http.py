@@ -6,6 +6,7 @@ import threading
 import urllib.parse
 
 _MAX_BODY = 1 << 30
+_MAX_CONNECTIONS = 256
 _SOCKET_SECONDS = 30.0
 
 
@@ -29,8 +30,31 @@ def json_error(status, code, message):
 
 
 class _Server(http.server.ThreadingHTTPServer):
+    """A thread per connection, so many at most."""
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, *args):
+        self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        super().__init__(*args)
+
+    def process_request(self, request, client_address):
+        if not self._free.acquire(blocking=False):
+            return self.shutdown_request(request)
+        try:
+            return super().process_request(request, client_address)
+        except BaseException:  # no thread
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request, client_address):
+        return  # whoever asked went away
 
 
 class Service:
@@ -74,16 +98,16 @@ def _find(routes, method, path):
 
 
 def _answer(handler, routes):
-    url = urllib.parse.urlsplit(handler.path)
-    query = {name: values[-1] for name, values in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()}
     status, content_type = 200, "text/plain; charset=utf-8"
     try:
+        path, _, query = handler.path.partition("?")
+        query = {name: values[-1] for name, values in urllib.parse.parse_qs(query, keep_blank_values=True).items()}
         length = handler.headers.get("Content-Length") or "0"
         if not length.isdecimal() or int(length) > _MAX_BODY:
             handler.close_connection = True
             raise HttpError(413, "the body is too large")
         body = handler.rfile.read(int(length))
-        call, query[""] = _find(routes, handler.command, url.path)
+        call, query[""] = _find(routes, handler.command, path)
         text = call(query, body)
         if isinstance(text, tuple):
             text, content_type = text

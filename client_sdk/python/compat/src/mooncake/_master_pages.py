@@ -1,10 +1,10 @@
 """The pages of mooncake_master's metrics port."""
-import ctypes
+import json
 
 import pymmc
 from mmc_compat import codes
 
-from . import _http
+from . import _http, _master_metrics
 
 _REMOVE_PAGE = 1000
 
@@ -46,12 +46,12 @@ class Pages:
             "/get_all_keys": self._all_keys, "/get_all_segments": self._all_segments,
             "/get_segments_detail": self._segments_detail, "/query_segment": self._query_segment,
             "/kv_events/status": self._kv_events, "/api/v1/segments/status": self._segment_status,
-            "/api/v1/drain_jobs/query": self._unsupported, "/api/v1/tenant_quotas": self._unsupported,
+            "/api/v1/drain_jobs/query": self._drain_status, "/api/v1/tenant_quotas": self._unsupported,
         }
         routes = {("GET", path): page for path, page in pages.items()}
         routes.update({(method, "/api/v1/tenant_quotas"): self._unsupported for method in ("PUT", "DELETE")})
-        routes.update({("POST", path): self._unsupported for path in ("/api/v1/drain_jobs",
-                                                                       "/api/v1/drain_jobs/cancel")})
+        routes[("POST", "/api/v1/drain_jobs")] = self._drain
+        routes[("POST", "/api/v1/drain_jobs/cancel")] = self._drain_cancel
         routes[("POST", "/api/v1/remove_all")] = self._remove_all
         return routes
 
@@ -77,30 +77,8 @@ class Pages:
                 f"Eviction: keys={now.evicted_objects}, size={_human(now.evicted_bytes)}}}, ha={{off}}\n")
 
     def _metrics(self, query, body):
-        now = self._client.cluster()
-        gauges = {
-            "master_active_clients": now.sessions - 1, "master_allocated_bytes": now.used_bytes,
-            "master_total_capacity_bytes": now.capacity_bytes, "master_key_count": now.objects,
-            "master_soft_pin_key_count": now.soft_pinned, "master_value_size_bytes": now.value_bytes,
-        }
-        counters = {
-            "master_evicted_key_count": now.evicted_objects, "master_evicted_size_bytes": now.evicted_bytes,
-            "master_put_end_requests_total": now.puts, "master_get_replica_list_requests_total": now.gets,
-            "master_remove_requests_total": now.removes, "mem_cache_hit_nums_": now.lookups_hit,
-            "mem_cache_nums_": now.lookups_hit + now.lookups_missed,
-            "total_get_nums_": now.lookups_hit + now.lookups_missed, "valid_get_nums_": now.lookups_hit,
-        }
-        lines = []
-        for kind, values in (("gauge", gauges), ("counter", counters)):
-            for name, value in values.items():
-                lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
-        for name, column in (("segment_allocated_bytes", "used_bytes"),
-                             ("segment_total_capacity_bytes", "capacity_bytes")):
-            lines.append(f"# TYPE {name} gauge")
-            for node in now.nodes:
-                label = node.name.replace("\\", "\\\\").replace('"', '\\"')
-                lines.append(f'{name}{{segment="{label}"}} {getattr(node, column)}')
-        return "\n".join(lines) + "\n" + self._meta.metrics(), "text/plain; version=0.0.4; charset=utf-8"
+        page = _master_metrics.text(self._client.cluster(), self._meta.metrics())
+        return page, "text/plain; version=0.0.4; charset=utf-8"
 
     def _kv_events(self, query, body):
         return _http.as_json({"enabled": False, "published_batches": 0, "published_events": 0, "dropped_events": 0,
@@ -119,8 +97,7 @@ class Pages:
         info = self._client.stat([key])[0]
         if not info.ok:
             raise _http.json_error(404, codes.MOONCAKE_OBJECT_NOT_FOUND, "OBJECT_NOT_FOUND")
-        first = ctypes.c_char()  # reading the first byte is what takes the lease
-        self._client.get_ranges([key], [0], [[ctypes.addressof(first)]], [[1]])
+        self._client.exists_codes([key], 0)  # takes the lease
         return _http.as_json({"success": True, "data": self._values(info)})
 
     def _batch_query_keys(self, query, body):
@@ -137,15 +114,28 @@ class Pages:
                        for key, _ in self._client.scan())
 
     def _remove_all(self, query, body):
-        if query.get("force", "").lower() in ("1", "true"):
-            return _http.as_json({"success": True, "removed_count": self._client.remove_all()})
-        keys = [key for key, _ in self._client.scan(page=_REMOVE_PAGE)]
+        tenant = query.get("tenant_id") or "default"
+        force = query.get("force", "").lower() in ("1", "true")
+        if tenant == "default":
+            return _http.as_json({"success": True, "removed_count": self._remove_of(self._client, force)})
+        try:
+            with pymmc.Client(self._own_url(self._meta), name="mooncake_master", tenant=tenant, timeout=10.0) as client:
+                return _http.as_json({"success": True, "removed_count": self._remove_of(client, force)})
+        except pymmc.InvalidArgumentError as error:
+            raise _http.json_error(400, codes.MOONCAKE_INVALID_PARAMS, str(error)) from error
+
+    @staticmethod
+    def _remove_of(client, force):
+        """How many values of the client's tenant were removed: those that are leased stay, unless `force`."""
+        if force:
+            return client.remove_all()
+        keys = [key for key, _ in client.scan(page=_REMOVE_PAGE)]
         removed = 0
         for at in range(0, len(keys), _REMOVE_PAGE):
             part = keys[at:at + _REMOVE_PAGE]
-            free = [key for key, info in zip(part, self._client.stat(part)) if info.ok and info.lease_left <= 0]
-            removed += sum(code == 0 for code in self._client.remove_codes(free)) if free else 0
-        return _http.as_json({"success": True, "removed_count": removed})
+            free = [key for key, info in zip(part, client.stat(part)) if info.ok and info.lease_left <= 0]
+            removed += sum(code == 0 for code in client.remove_codes(free)) if free else 0
+        return removed
 
     # Segments: the nodes of the pool.
 
@@ -162,11 +152,13 @@ class Pages:
             for node in self._nodes()]})
 
     def _segment(self, query):
-        wanted = query.get("segment", "")
+        return self._node_named(query.get("segment", ""), codes.MOONCAKE_SEGMENT_NOT_FOUND)
+
+    def _node_named(self, wanted, code):
         for node in self._nodes():
             if node.name == wanted:
                 return node
-        raise _http.json_error(404, codes.MOONCAKE_SEGMENT_NOT_FOUND, f"no segment {wanted!r}")
+        raise _http.json_error(404, code, f"no segment {wanted!r}")
 
     def _query_segment(self, query, body):
         node = self._segment(query)
@@ -175,3 +167,28 @@ class Pages:
     def _segment_status(self, query, body):
         node = self._segment(query)
         return _http.as_json({"success": True, "segment": node.name, "status": node.state})
+
+    # Draining: a job per node, called after it.
+
+    def _drain(self, query, body):
+        try:
+            names = json.loads(body)["segments"]
+            (name,) = names
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise _http.json_error(400, codes.MOONCAKE_INVALID_PARAMS,
+                                   'the body is {"segments": ["NAME"]}, with one name') from error
+        node = self._node_named(name, codes.MOONCAKE_SEGMENT_NOT_FOUND)
+        self._meta.drain(node.name)
+        return _http.as_json({"success": True, "job_id": node.name, "status": "CREATED"})
+
+    def _drain_cancel(self, query, body):
+        node = self._node_named(query.get("job_id", ""), codes.MOONCAKE_JOB_NOT_FOUND)
+        self._meta.drain(node.name, cancel=True)
+        return _http.as_json({"success": True, "job_id": node.name, "status": "CANCELED"})
+
+    def _drain_status(self, query, body):
+        node = self._node_named(query.get("job_id", ""), codes.MOONCAKE_JOB_NOT_FOUND)
+        status = {"drained": "SUCCEEDED", "draining": "RUNNING"}.get(node.state, "CANCELED")
+        return _http.as_json({"success": True, "job_id": node.name, "status_name": status,
+                              "active_units": node.drain_left_objects, "remaining_bytes": node.drain_left_bytes,
+                              "message": f"the node is {node.state}"})

@@ -1,6 +1,7 @@
 """Raw memory of this process: allocation, and whether an address can be read here."""
 import ctypes
 import mmap
+import operator
 import threading
 
 import pymmc
@@ -23,11 +24,12 @@ class HostMemory:
     """Page-aligned anonymous memory, by address. Thread-safe."""
 
     def __init__(self):
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # of what the garbage collector ends meanwhile, some is freed here
         self._maps = {}
 
     def alloc(self, size):
         """The address; 0 when there is none."""
+        size = operator.index(size)
         if size <= 0:
             return 0
         try:
@@ -39,15 +41,15 @@ class HostMemory:
             self._maps[address] = made
         return address
 
+    def view(self, start, address, size):
+        """`size` bytes at an address within what alloc() gave at `start`; it keeps the memory, whatever is freed."""
+        with self._lock:
+            return memoryview(self._maps[start])[address - start:address - start + size]
+
     def free(self, address):
         """0, or -1 for an address that alloc() did not give."""
         with self._lock:
             return 0 if self._maps.pop(address, None) is not None else -1
-
-
-def bytes_at(address, size):
-    """Writable bytes of this process, as a memoryview."""
-    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 def address_of(view):

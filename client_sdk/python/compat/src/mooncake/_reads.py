@@ -1,4 +1,6 @@
 """Reading and asking: the get, exist and query calls of MooncakeDistributedStore."""
+import operator
+
 import pymmc
 from mmc_compat import codes
 
@@ -8,6 +10,11 @@ from ._base import ASK_SECONDS
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 _Code = pymmc.Code
 _USUAL_BYTES = 16 << 20  # of a value whose size is not known yet
+
+
+def _same_length(first, *others):
+    if any(len(other) != len(first) for other in others):
+        raise ValueError("lists of unequal length")
 
 
 class Reads:
@@ -20,7 +27,7 @@ class Reads:
     def get_batch(self, keys):
         """The values, b"" where there is none."""
         client = self._client
-        if client is None or not keys:
+        if client is None or len(keys) == 0:
             return [b""]
         try:
             return self._in_batches(len(keys), lambda part: [value or b"" for value in client.get(
@@ -35,7 +42,7 @@ class Reads:
     def batch_get_buffer(self, keys, /):
         """The values as BufferHandles, None where there is none."""
         client = self._client
-        if client is None or not keys:
+        if client is None or len(keys) == 0:
             return [None] * len(keys)
         return self._in_batches(len(keys), lambda part: self._buffers(client, keys[part]))
 
@@ -102,15 +109,16 @@ class Reads:
         flat = []  # (key, source, address, size)
         shape = []
         try:
-            for base, keys, destinations, sources, sizes in zip(buffer_ptrs, all_keys, all_dst_offsets,
-                                                                all_src_offsets, all_sizes):
+            columns = (buffer_ptrs, all_keys, all_dst_offsets, all_src_offsets, all_sizes)
+            _same_length(*columns)
+            for base, keys, destinations, sources, sizes in zip(*columns):
+                _same_length(keys, destinations, sources, sizes)
+                base = operator.index(base)
                 shape.append([len(of_key) for of_key in sizes])
                 for key, to, start, size in zip(keys, destinations, sources, sizes):
-                    if not len(to) == len(start) == len(size):
-                        raise ValueError("lists of unequal length")
-                    flat += [(key, s, base + d, n) for d, s, n in zip(to, start, size)]
-            if sum(map(sum, shape)) != len(flat) or len(shape) != len(buffer_ptrs):
-                raise ValueError("lists of unequal length")
+                    _same_length(to, start, size)
+                    # An address of 0 is refused for that range alone.
+                    flat += [(key, s, base + operator.index(d) if d >= 0 else 0, n) for d, s, n in zip(to, start, size)]
         except ValueError:
             return [[[_INVALID] * len(of_key) for of_key in of_buffer] for of_buffer in all_sizes]
         results = iter(self._ranges(*map(list, zip(*flat))) if flat else ())
@@ -148,7 +156,7 @@ class Reads:
         return self._in_batches(len(keys), lambda part: self._exist(client, keys[part]))
 
     def _exist(self, client, keys):
-        if not keys:
+        if len(keys) == 0:
             return []
         try:
             return client.exists_codes(keys, 0, ASK_SECONDS)  # 0: the master's default_kv_lease_ttl

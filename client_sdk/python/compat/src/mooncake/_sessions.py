@@ -1,9 +1,11 @@
 """Values read and written in ranges over several calls: the session calls of MooncakeDistributedStore."""
 import ctypes
+import operator
 
 from mmc_compat import codes
 
 from . import _memory
+from ._base import MAX_VALUE
 
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 
@@ -49,10 +51,11 @@ class Sessions:
         """0 per key, or a code: INVALID_PARAMS for a size below 1 and for a session that is open already."""
         if self._client is None or len(sizes) != len(keys):
             return [_INVALID] * len(keys)
+        sizes = [operator.index(size) for size in sizes]
         answers = []
         with self._lock:
             for key, size in zip(keys, sizes):
-                if size <= 0 or size > 1 << 30 or ("put", key) in self._sessions:
+                if not 0 < size <= MAX_VALUE or ("put", key) in self._sessions:
                     answers.append(_INVALID)
                     continue
                 self._sessions[("put", key)] = (bytearray(size), config)
@@ -70,6 +73,7 @@ class Sessions:
         if session is None or not len(pointers) == len(sizes) == len(offsets):
             return _INVALID
         value = session[0]
+        pointers, sizes, offsets = ([operator.index(n) for n in column] for column in (pointers, sizes, offsets))
         fits = all(size > 0 and 0 <= offset and offset + size <= len(value) for size, offset in zip(sizes, offsets))
         if not fits or not _memory.is_host_memory(pointers, sizes):
             return _INVALID

@@ -1,6 +1,7 @@
 """Tensors as values: a header, then the tensor's bytes. torch is imported when a call needs it."""
 import ctypes
 import logging
+import math
 import struct
 
 from mmc_compat import codes
@@ -47,6 +48,8 @@ def parse_header(data):
     kind = getattr(_torch(), _TYPES[number], None)
     if kind is None:
         raise ValueError(f"this torch has no {_TYPES[number]}")
+    if math.prod(shape[:dimensions]) * _torch().empty(0, dtype=kind).element_size() != size:
+        raise ValueError("the tensor's shape does not fit its bytes")
     return kind, shape[:dimensions], size
 
 
@@ -93,10 +96,10 @@ class Tensors:
             return _INVALID
         try:
             head = ctypes.create_string_buffer(header(tensor), HEADER_BYTES)
-        except ValueError as wrong:
+            data = tensor.detach().cpu().contiguous()
+        except (ValueError, RuntimeError) as wrong:  # RuntimeError: of torch, for sparse and meta tensors
             _log.error("put of a tensor: %s", wrong)
             return _INVALID
-        data = tensor.detach().cpu().contiguous()
         size = data.numel() * data.element_size()
         pointers, sizes = [ctypes.addressof(head)], [HEADER_BYTES]
         if size:
@@ -311,20 +314,32 @@ class Tensors:
     # Files.
 
     def save_tensor_to_safetensor(self, key, file_name=None):
-        """Writes the stored tensor to a file (default: `<key>.safetensors`): 0 or OBJECT_NOT_FOUND."""
+        """Writes the stored tensor to a file (default: `<key>.safetensors`): 0, OBJECT_NOT_FOUND or FILE_WRITE_FAIL."""
         tensor = self.get_tensor(key)
         if tensor is None:
             return codes.MOONCAKE_OBJECT_NOT_FOUND
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
-        save_file({key: tensor.contiguous()}, file_name or f"{key}.safetensors")
+        try:
+            save_file({key: tensor.contiguous()}, file_name or f"{key}.safetensors")
+        except (OSError, SafetensorError) as error:
+            _log.error("save_tensor_to_safetensor: %s", error)
+            return codes.MOONCAKE_FILE_WRITE_FAIL
         return 0
 
     def load_tensor_from_safetensor(self, key=None, file_name=None):
         """Stores the tensor `key` of a file (None: each under its own name): 0 or a code."""
         if not file_name:
             return _INVALID
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
-        tensors = load_file(file_name)
+        try:
+            tensors = load_file(file_name)
+        except FileNotFoundError:
+            return codes.MOONCAKE_FILE_NOT_FOUND
+        except (OSError, SafetensorError) as error:
+            _log.error("load_tensor_from_safetensor: %s", error)
+            return codes.MOONCAKE_FILE_READ_FAIL
         if key is not None and key not in tensors and len(tensors) == 1:
             tensors = {key: next(iter(tensors.values()))}
         if key is not None and key not in tensors:

@@ -1,6 +1,7 @@
 """Enums and value classes of mooncake.store."""
 import copy
 import enum
+import operator
 
 
 class ObjectDataType(enum.IntEnum):
@@ -102,14 +103,27 @@ class ReplicateConfig:
                 f"prefer_alloc_in_same_node: {self.prefer_alloc_in_same_node}, group_ids: {self.group_ids} }}")
 
 
+_DEFAULT = ReplicateConfig()
+
+
+def checked(config):
+    """The config, or that of a call without one. TypeError for anything else."""
+    if config is None:
+        return _DEFAULT
+    if not isinstance(config, ReplicateConfig):
+        raise TypeError(f"config is a ReplicateConfig, not {config!r}")
+    return config
+
+
 class Placement:
-    """What a ReplicateConfig asks of a put of these keys. ValueError when it cannot be."""
+    """What a ReplicateConfig asks of a put of these keys. ValueError when it cannot be, TypeError for what is none."""
 
     def __init__(self, config, keys):
-        config = config or ReplicateConfig()
-        if config.replica_num < 1:
+        config = checked(config)
+        replicas = operator.index(config.replica_num)
+        if replicas < 1:
             raise ValueError("replica_num")
-        self.replicas = min(config.replica_num, 8)
+        self.replicas = min(replicas, 8)
         self.options = {"preferred_nodes": config.nodes()}
         if config.with_hard_pin:
             self.options["hard_pin"] = True
@@ -118,6 +132,8 @@ class Placement:
         names = list(config.group_ids or ())
         if len(names) not in (0, 1, len(keys)):
             raise ValueError("group_ids")
+        if not all(isinstance(name, (str, bytes)) for name in (*names, *self.options["preferred_nodes"])):
+            raise TypeError("group_ids and preferred segments are lists of text")
         self._groups = dict(zip(keys, names * len(keys) if len(names) == 1 else names))
 
     def options_of(self, keys):

@@ -5,7 +5,8 @@ import pymmc
 from mmc_compat import codes
 
 from . import _memory, _patterns
-from ._values import Placement, SoftPinAction
+from ._base import MAX_VALUE
+from ._values import Placement, SoftPinAction, checked
 
 _INVALID = codes.MOONCAKE_INVALID_PARAMS
 _Code = pymmc.Code
@@ -23,7 +24,7 @@ _TAKEN = (_exactly(_Code.EXISTS), _exactly(_Code.BEING_WRITTEN))
 
 def _flat_bytes(part):
     view = memoryview(part)
-    if view.ndim != 1 or not view.c_contiguous:
+    if view.ndim != 1 or view.itemsize != 1 or not view.c_contiguous:
         raise RuntimeError("every part is a 1-D contiguous bytes-like object")
     return view.cast("B")
 
@@ -106,6 +107,10 @@ class Writes:
             placement = Placement(config, keys)
         except ValueError:
             return [_INVALID] * len(keys)
+        return self._in_batches(len(keys), lambda part: self._put_some(client, keys[part], values[part], placement,
+                                                                       answer))
+
+    def _put_some(self, client, keys, values, placement, answer):
         timeout = self._put_timeout(sum(piece.nbytes for pieces in values for piece in pieces))
 
         def put(which, **options):
@@ -133,25 +138,29 @@ class Writes:
 
     def upsert(self, key, value, config=None):
         """Puts a value, over an older one. 0 or a code."""
-        return self._upsert(key, config, lambda: self._put_pieces([key], [[memoryview(value)]], config, _exactly))
+        return self._upsert_pieces(key, [memoryview(value)], config)
 
     def upsert_parts(self, key, *parts, config=None):
         """The same of several parts."""
         pieces = [_flat_bytes(part) for part in parts]
-        return self._upsert(key, config, lambda: self._put_pieces([key], [pieces], config, _exactly))
+        if self._client is not None and not any(piece.nbytes for piece in pieces):
+            return 0
+        return self._upsert_pieces(key, pieces, config)
 
     def upsert_batch(self, keys, values, config=None):
         """0, or the first key's code that is not 0."""
         if len(keys) != len(values):
             return _INVALID
-        return _first_error([self.upsert(key, value, config and config.of_key(n, len(keys)))
+        return _first_error([self.upsert(key, value, checked(config).of_key(n, len(keys)))
                              for n, (key, value) in enumerate(zip(keys, values))])
 
     def upsert_from(self, key, buffer_ptr, size, config=None):
         """The bytes at an address, over an older value."""
         client = self._client
-        if client is None or not _memory.is_host_memory([buffer_ptr], [size]):
+        if client is None or not 0 <= size <= MAX_VALUE or not _memory.is_host_memory([buffer_ptr], [size]):
             return _INVALID
+        if size == 0:
+            return 0
         try:
             placement = Placement(config, [key])
         except ValueError:
@@ -163,14 +172,27 @@ class Writes:
         """A code per key."""
         if not len(keys) == len(buffer_ptrs) == len(sizes):
             return [_INVALID] * len(keys)
-        return [self.upsert_from(key, ptr, size, config and config.of_key(n, len(keys)))
+        return [self.upsert_from(key, ptr, size, checked(config).of_key(n, len(keys)))
                 for n, (key, ptr, size) in enumerate(zip(keys, buffer_ptrs, sizes))]
+
+    def _upsert_pieces(self, key, pieces, config):
+        # What cannot be stored must not cost the old value.
+        if not all(piece.c_contiguous for piece in pieces):
+            return _INVALID
+        if not 0 < sum(piece.nbytes for piece in pieces) <= MAX_VALUE:
+            return _INVALID
+        try:
+            Placement(config, [key])
+        except ValueError:
+            return _INVALID
+        return self._upsert(key, config, lambda: self._put_pieces([key], [pieces], config, _exactly))
 
     def _upsert(self, key, config, put):
         client = self._client
         if client is None:
             return _INVALID
-        if config is not None and config.soft_pin_ttl_ms is not None and config.soft_pin_action != SoftPinAction.ENABLE:
+        config = checked(config)
+        if config.soft_pin_ttl_ms is not None and config.soft_pin_action != SoftPinAction.ENABLE:
             return _INVALID
         for _ in range(_UPSERT_TRIES):
             try:
@@ -208,9 +230,11 @@ class Writes:
         """Removes the keys in which the pattern is found: how many, or INVALID_PARAMS for a bad pattern."""
         if self._client is None:
             return _INVALID
+        if isinstance(regex_pattern, bytes):
+            regex_pattern = regex_pattern.decode("utf-8", "replace")
         try:
             pattern = re.compile(regex_pattern, re.ASCII)
-        except (re.error, TypeError):
+        except (re.error, TypeError, ValueError, OverflowError, RecursionError):
             return _INVALID
         keys, prefix = _patterns.candidates(regex_pattern)
         return self._remove_some(keys, prefix, pattern.search, force)

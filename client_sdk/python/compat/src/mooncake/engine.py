@@ -3,6 +3,7 @@ import ctypes
 import enum
 import json
 import logging
+import operator
 import os
 import urllib.parse
 import urllib.request
@@ -30,6 +31,18 @@ class TransferNotify:
     def __init__(self, name="", msg=""):
         self.name = name
         self.msg = msg
+
+
+def _reads(opcode):
+    try:
+        return TransferOpcode(opcode) == TransferOpcode.Read
+    except ValueError:
+        raise TypeError(f"opcode is TransferOpcode.Read or Write, not {opcode!r}") from None
+
+
+def _check_text(name):
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an engine is text, not {name!r}")
 
 
 class _Metadata:
@@ -134,9 +147,19 @@ class TransferEngine:
         del metadata_type
         return self.initialize(local_hostname, metadata_server, protocol, device_name)
 
+    def _here(self, call, otherwise):
+        """What the call answers; `otherwise` in a forked process, where this engine is not."""
+        try:
+            return call()
+        except pymmc.ClosedError:
+            return otherwise
+
+    def _holds(self, addr, length):
+        return addr > 0 and length >= 0 and self._here(lambda: self._native.holds(addr, length), False)
+
     def get_rpc_port(self):
         """The port that others use; 0 before initialize()."""
-        return self._native.port
+        return self._here(lambda: self._native.port, 0)
 
     def get_engine(self):
         """This object; MooncakeDistributedStore.setup() takes it."""
@@ -209,19 +232,22 @@ class TransferEngine:
 
     def write_bytes_to_buffer(self, addr, data, length, /):
         """Copies bytes to registered memory: 0 or -1."""
-        if not 0 <= length <= len(data) or addr <= 0 or not self._native.holds(addr, length):
+        addr, length = operator.index(addr), operator.index(length)
+        if not 0 <= length <= len(data) or not self._holds(addr, length):
             return -1
         ctypes.memmove(addr, bytes(data), length)
         return 0
 
     def read_bytes_from_buffer(self, addr, length, /):
         """Bytes of registered memory; b"" for other memory."""
-        if addr <= 0 or length < 0 or not self._native.holds(addr, length):
+        addr, length = operator.index(addr), operator.index(length)
+        if not self._holds(addr, length):
             return b""
         return ctypes.string_at(addr, length)
 
     def get_first_buffer_address(self, segment, /):
         """The address that the other engine registered first; 0: none, or it cannot be reached."""
+        _check_text(segment)
         try:
             return self._native.first_address(self._metadata.target(segment))
         except _FAILED as error:
@@ -232,6 +258,9 @@ class TransferEngine:
 
     def _transfer(self, call, target, buffers, peers, lengths, notify=None):
         """What the call returns; -1 when it failed."""
+        _check_text(target)
+        if notify is not None and not isinstance(notify, TransferNotify):
+            raise TypeError(f"notify is a TransferNotify, not {notify!r}")
         try:
             address = self._metadata.target(target)
             done = call(address, buffers, peers, lengths)
@@ -283,7 +312,7 @@ class TransferEngine:
                             transport_hint=""):
         """0 or -1. `notify` reaches the other engine behind the bytes."""
         del transport_hint
-        call = self._native.read if opcode == TransferOpcode.Read else self._native.write
+        call = self._native.read if _reads(opcode) else self._native.write
         return self._sync(call, target_hostname, buffers, peer_buffer_addresses, lengths, notify)
 
     def batch_transfer_async_write(self, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint=""):
@@ -299,7 +328,7 @@ class TransferEngine:
     def batch_transfer_async(self, target_hostname, buffers, peer_buffer_addresses, lengths, opcode,
                              transport_hint=""):
         """The number of the transfer, for get_batch_transfer_status(); 0 when it failed."""
-        run = self.batch_transfer_async_read if opcode == TransferOpcode.Read else self.batch_transfer_async_write
+        run = self.batch_transfer_async_read if _reads(opcode) else self.batch_transfer_async_write
         return run(target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
 
     def transfer_submit_write(self, target_hostname, buffer, peer_buffer_address, length, transport_hint=""):
@@ -311,7 +340,7 @@ class TransferEngine:
         """1: done, 0: under way, -1: failed or not known. What is over is answered once."""
         try:
             outcome = self._native.poll(batch_id) if batch_id > 0 else False
-        except pymmc.NotFoundError:
+        except pymmc.MmcError:
             return -1
         return 0 if outcome is None else 1 if outcome else -1
 
@@ -321,10 +350,11 @@ class TransferEngine:
 
     def get_notifies(self):
         """The TransferNotify that came since the last call."""
-        return [TransferNotify(*note) for note in self._native.take_notes()]
+        return [TransferNotify(*note) for note in self._here(self._native.take_notes, [])]
 
     def send_probe(self, peer_server_name, /):
         """Whether the other engine answers: 0 or -1."""
+        _check_text(peer_server_name)
         return self._code(lambda: self._native.first_address(self._metadata.target(peer_server_name)))
 
     def warmup_efa_segment(self, segment_name):

@@ -2,7 +2,7 @@
 import argparse
 import threading
 
-from . import _http, _signals
+from . import _flags, _http, _signals
 
 _MAX_VALUES = 1 << 20
 _MAX_VALUE = 1 << 20
@@ -56,7 +56,7 @@ def serve(host, port):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="mooncake_http_metadata_server", description=__doc__)
     parser.add_argument("--host", default="0.0.0.0")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=_flags.port, default=8080)
     parser.add_argument("--log-level", default="info")
     given = parser.parse_args(argv)
     stop = _signals.stop_event()

@@ -11,7 +11,7 @@ _INT64_MAX = (1 << 63) - 1
 # What has an effect here.
 _USED = {
     "port": 50051, "rpc_port": 0, "rpc_address": "0.0.0.0", "rpc_thread_num": 0, "max_threads": 16, "config_path": "",
-    "enable_metric_reporting": True, "metrics_port": 9003, "metrics_host": "0.0.0.0",
+    "metrics_port": 9003, "metrics_host": "0.0.0.0",
     "default_kv_lease_ttl": "10000", "default_kv_soft_pin_ttl": "1800000", "max_kv_soft_pin_ttl": "86400000",
     "allow_evict_soft_pinned_objects": True, "eviction_ratio": 0.05, "eviction_high_watermark_ratio": 0.90,
     "put_start_release_timeout_sec": 600, "client_ttl": 10,
@@ -19,7 +19,8 @@ _USED = {
 }
 # What is taken, and has none.
 _ACCEPTED = {
-    "rpc_interface": "", "rpc_conn_timeout_seconds": 0, "rpc_enable_tcp_no_delay": True,
+    "enable_metric_reporting": True, "rpc_interface": "", "rpc_conn_timeout_seconds": 0,
+    "rpc_enable_tcp_no_delay": True,
     "nof_eviction_ratio": 0.05, "nof_eviction_high_watermark_ratio": 0.90, "put_start_discard_timeout_sec": 30,
     "memory_allocator": "offset", "allocation_strategy": "random", "enable_offload": False, "offload_on_evict": False,
     "offload_force_evict": False, "offloading_queue_limit": 50000, "offload_cap_ratio": 0.5, "promotion_on_hit": False,
@@ -47,32 +48,35 @@ _ACCEPTED = {
 }
 # What promises something that is not there: said once at the start.
 _MISSING = ("enable_ha", "enable_oplog", "enable_snapshot", "enable_snapshot_restore", "enable_offload",
-            "promotion_on_hit", "enable_multi_tenants", "enable_cxl", "enable_kv_events")
+            "promotion_on_hit", "enable_cxl", "enable_kv_events", "tenant_quota_connector_uri")
+_SHORTEST = 1.0  # second
+_TIMES = ("default_kv_lease_ttl", "default_kv_soft_pin_ttl", "max_kv_soft_pin_ttl")
 FLAGS = {**_USED, **_ACCEPTED, **_flags.LOGGING}
 _FILE_NAMES = {"client_live_ttl_sec": "client_ttl"}
 
 
 def meta_options(flags):
     """(url, options) of the meta service. FlagError."""
-    for name in ("port", "rpc_port", "metrics_port", "http_metadata_server_port"):
-        if not 0 <= flags[name] < 65536:
-            raise _flags.FlagError(f"flag '{name}' is a port of 0 to 65535, not '{flags[name]}'")
+    _flags.check_ports(flags, ("port", "rpc_port", "metrics_port", "http_metadata_server_port"))
+    for name in ("eviction_ratio", "eviction_high_watermark_ratio"):
+        if flags[name] > 1:
+            raise _flags.FlagError(f"flag '{name}' is a share of 0 to 1, not '{flags[name]}'")
     high = round(flags["eviction_high_watermark_ratio"] * 100)
     step = max(1, round(flags["eviction_ratio"] * 100))
-    if not 2 <= high <= 100:
-        raise _flags.FlagError("flag 'eviction_high_watermark_ratio' is above 0 and at most 1")
-    lease = _flags.milliseconds("default_kv_lease_ttl", flags["default_kv_lease_ttl"]) / 1000
-    soft_pin, max_soft_pin = (_flags.milliseconds(name, flags[name]) / 1000
-                              for name in ("default_kv_soft_pin_ttl", "max_kv_soft_pin_ttl"))
+    if high < 2:
+        raise _flags.FlagError("flag 'eviction_high_watermark_ratio' is at least 0.02")
+    lease, soft_pin, max_soft_pin = (_flags.milliseconds(name, flags[name]) / 1000 for name in _TIMES)
     if soft_pin > max_soft_pin:
         raise _flags.FlagError("flag 'default_kv_soft_pin_ttl' must not be above 'max_kv_soft_pin_ttl'")
     threads = flags["rpc_thread_num"] or min(4, flags["max_threads"])
     options = {
         "io_threads": max(1, min(threads, 32)),
         "evict_threshold_high": high, "evict_threshold_low": max(1, high - step),
-        "lease": lease, "max_lease": max(600.0, lease), "soft_pin": soft_pin, "max_soft_pin": max_soft_pin,
+        # A read needs a lease, and a write a grant, for as long as it takes.
+        "lease": max(_SHORTEST, lease), "max_lease": max(600.0, lease),
+        "grant": max(_SHORTEST, float(flags["put_start_release_timeout_sec"])),
+        "soft_pin": soft_pin, "max_soft_pin": max_soft_pin,
         "evict_soft_pinned": flags["allow_evict_soft_pinned_objects"],
-        "grant": float(flags["put_start_release_timeout_sec"]),
         "session_expiry": float(max(flags["client_ttl"], 2)),
     }
     host = flags["rpc_address"].strip("[]")

@@ -4,7 +4,7 @@ import socketserver
 import sys
 import threading
 
-from . import _flags, _hosts, _http, _signals
+from . import _client_pages, _flags, _hosts, _http, _signals
 from .store import MooncakeDistributedStore
 
 FLAGS = {
@@ -13,21 +13,6 @@ FLAGS = {
     "local_buffer_size": "0", "threads": 1, "tenant_id": "default", "enable_offload": False,
     "start_offload_rpc_server": True, "enable_http_server": False, "http_port": 9300, **_flags.LOGGING,
 }
-_HEALTH = {0: "healthy", 1: "not_initialized", 2: "master_unreachable"}
-
-
-def health_routes(store):
-    def health(query, body):
-        code = store.health_check()
-        return _http.as_json({"status": _HEALTH[code], "code": code})
-
-    def metrics(query, body):
-        stats = store.transfer_stats()
-        return "".join(f"# TYPE {name} counter\n{name} {value}\n" for name, value in stats.items())
-
-    return {("GET", "/health"): health, ("GET", "/metrics"): metrics,
-            ("GET", "/metrics/summary"): lambda query, body: ", ".join(
-                f"{name}={value}" for name, value in store.transfer_stats().items()) + "\n"}
 
 
 def serve_pool_address(host, port, master):
@@ -53,8 +38,11 @@ def _run(flags):
     host = flags["host"].strip("[]")
     name = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host
     size = _hosts.size_of(flags["global_segment_size"])
-    code = store.setup(f"[{name}]" if ":" in name else name, flags["metadata_server"], size, 0, flags["protocol"],
-                       flags["device_names"], flags["master_server_address"])
+    code = _signals.run_until(stop, lambda: store.setup(
+        f"[{name}]" if ":" in name else name, flags["metadata_server"], size, 0, flags["protocol"],
+        flags["device_names"], flags["master_server_address"], tenant_id=flags["tenant_id"]))
+    if code is None:
+        return 0
     if code != 0:
         print(f"mooncake_client: no pool at {flags['master_server_address']} (code {code})", file=sys.stderr)
         return 1
@@ -64,7 +52,7 @@ def _run(flags):
         closing += [server.server_close, server.shutdown]
         pages = ""
         if flags["enable_http_server"]:
-            service = _http.Service(host, flags["http_port"], health_routes(store))
+            service = _http.Service(host, flags["http_port"], _client_pages.routes(store))
             closing.append(service.close)
             pages = f", pages at port {service.port}"
         print(f"mooncake_client: {store.get_hostname()} serving at port {server.server_address[1]}{pages}", flush=True)
@@ -78,8 +66,14 @@ def _run(flags):
             close()
 
 
+def _check(flags):
+    _flags.check_ports(flags, ("port", "http_port"))
+    _hosts.size_of(flags["global_segment_size"])
+    _hosts.size_of(flags["local_buffer_size"])
+
+
 def main(argv=None):
-    return _flags.run("mooncake_client", FLAGS, argv, lambda flags: _hosts.size_of(flags["global_segment_size"]), _run)
+    return _flags.run("mooncake_client", FLAGS, argv, _check, _run)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,15 @@ def _size(name, value):
         raise ValueError(f"{name}: {wrong}") from wrong
 
 
+def values_in(path):
+    """Of a JSON file. ValueError when it is not one object."""
+    with open(path, encoding="utf-8") as file:
+        values = json.load(file)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return values
+
+
 def _yes(value):
     return value if isinstance(value, bool) else str(value).strip().lower() in _YES
 
@@ -46,6 +55,9 @@ class MooncakeConfig:
                    if not values.get(name)]
         if missing:
             raise ValueError(f"missing: {', '.join(missing)}")
+        for name in ("local_hostname", "metadata_server", "master_server_address"):
+            if not isinstance(values[name], str):
+                raise ValueError(f"{name}: text is needed, not {values[name]!r}")
         protocol = str(values.get("protocol", "tcp")).lower()
         if protocol not in _PROTOCOLS:
             _log.warning("protocol %r is not known; the transport is found out", protocol)
@@ -67,11 +79,7 @@ class MooncakeConfig:
     @staticmethod
     def from_file(file_path):
         """Of a JSON file. ValueError for what is missing or wrong."""
-        with open(file_path, encoding="utf-8") as file:
-            values = json.load(file)
-        if not isinstance(values, dict):
-            raise ValueError(f"{file_path}: not a JSON object")
-        return MooncakeConfig._of(values)
+        return MooncakeConfig._of(values_in(file_path))
 
     @staticmethod
     def load_from_env():

@@ -6,7 +6,7 @@ import sys
 
 from mmc_compat import codes
 
-from . import _hosts, _http, _signals
+from . import _flags, _hosts, _http, _signals, mooncake_config
 from .mooncake_config import MooncakeConfig
 from .store import MooncakeDistributedStore
 
@@ -77,7 +77,10 @@ class StoreService:
         return self._done(made["ret"], segment_ids=made["segment_ids"])
 
     def _unmount(self, query, body):
-        return self._done(self._store.unmount_and_free_segment(self._json(body).get("segment_ids") or []))
+        names = self._json(body).get("segment_ids")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _http.HttpError(400, json.dumps({"error": "segment_ids is a list of names"}), "application/json")
+        return self._done(self._store.unmount_and_free_segment(names))
 
     def _unsupported(self, query, body):
         return self._done(codes.MOONCAKE_NOT_SUPPORTED)
@@ -91,16 +94,13 @@ def _config(given):
         if not equals:
             raise ValueError(f"-D {change}: write key=value")
         changes[name] = value
+    unknown = [name for name in changes if name not in MooncakeConfig.__dataclass_fields__]
+    if unknown:
+        raise ValueError(f"-D {unknown[0]}: not known")
     path = given.config or os.environ.get("MOONCAKE_CONFIG_PATH")
     if not path:
-        base = MooncakeConfig.load_from_env()
-        unknown = [name for name in changes if not hasattr(base, name)]
-        if unknown:
-            raise ValueError(f"-D {unknown[0]}: not known")
-        return MooncakeConfig._of({**vars(base), **changes})
-    with open(path, encoding="utf-8") as file:
-        values = json.load(file)
-    return MooncakeConfig._of({**values, **changes})
+        return MooncakeConfig._of({**vars(MooncakeConfig.load_from_env()), **changes})
+    return MooncakeConfig._of({**mooncake_config.values_in(path), **changes})
 
 
 def main(argv=None):
@@ -108,7 +108,7 @@ def main(argv=None):
     parser.add_argument("--config", help="JSON file; else $MOONCAKE_CONFIG_PATH, else the MOONCAKE_ variables")
     parser.add_argument("-D", dest="define", action="append", metavar="KEY=VALUE", help="changes a value of it")
     parser.add_argument("--host", default="0.0.0.0")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=_flags.port, default=8080)
     parser.add_argument("--max-wait-time", type=float, default=60.0, help="seconds to wait for the master")
     given = parser.parse_args(argv)
     stop = _signals.stop_event()
@@ -118,8 +118,12 @@ def main(argv=None):
         parser.exit(1, f"mc_store_rest_server: {error}\n")
     os.environ.setdefault("MMC_SETUP_WAIT_SECONDS", str(given.max_wait_time))
     store = MooncakeDistributedStore()
-    code = store.setup(config.local_hostname, config.metadata_server, config.global_segment_size,
-                       config.local_buffer_size, config.protocol, config.device_name, config.master_server_address)
+    code = _signals.run_until(stop, lambda: store.setup(
+        config.local_hostname, config.metadata_server, config.global_segment_size, config.local_buffer_size,
+        config.protocol, config.device_name, config.master_server_address, tenant_id=config.tenant_id,
+        enable_client_http_server=config.enable_client_http_server, client_http_port=config.client_http_port))
+    if code is None:
+        return 0
     if code != 0:
         parser.exit(1, f"mc_store_rest_server: no pool at {config.master_server_address} (code {code})\n")
     try:

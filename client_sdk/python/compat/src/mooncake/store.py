@@ -1,5 +1,7 @@
 """MooncakeDistributedStore and its values, on top of pymmc. Every call may be made from any thread, lets other threads
 run while it waits or copies, and answers a code, never an exception, for what one key meets."""
+from mmc_compat import codes
+
 from . import _base, _reads, _sessions, _tensors, _values, _writes
 from ._buffers import (BufferHandle, BufferPool, MooncakeHostMemAllocator, RegisteredBufferLease,
                        RegisteredBufferLeaseView, RegisteredBufferPool)
@@ -8,20 +10,45 @@ from ._values import (Descriptor, DiskDescriptor, MemoryDescriptor, ObjectDataTy
                       TaskType, TensorParallelism)
 
 __all__ = [
-    "BufferHandle", "BufferPool", "Descriptor", "DiskDescriptor", "MemoryDescriptor", "MooncakeDistributedStore",
-    "MooncakeHostMemAllocator", "ObjectDataType", "ParallelAxis", "QueryTaskResponse", "ReadTarget",
+    "BufferHandle", "BufferPool", "Descriptor", "DiskDescriptor", "MemoryDescriptor", "MooncakeDistributedNoFRegister",
+    "MooncakeDistributedStore", "MooncakeHostMemAllocator", "ObjectDataType", "ParallelAxis", "QueryTaskResponse",
+    "ReadTarget",
     "RegisteredBufferLease", "RegisteredBufferLeaseView", "RegisteredBufferPool", "ReplicaDescriptor",
     "ReplicaStatus", "ReplicateConfig", "SoftPinAction", "TaskStatus", "TaskType", "TensorParallelism",
-    "bind_to_numa_node",
+    "bind_to_numa_node", "get_alloc_func_addr", "get_free_func_addr",
 ]
 
 # The members of these enums are names of the module, too.
-for _enum in (_values.ObjectDataType, _values.ReplicaStatus, _values.TaskStatus):
+for _enum in (_values.ObjectDataType, _values.ReplicaStatus, _values.TaskType, _values.TaskStatus):
     globals().update(_enum.__members__)
 
 
 class MooncakeDistributedStore(_tensors.Tensors, _sessions.Sessions, _writes.Writes, _reads.Reads, _base.StoreBase):
     """A store of values by key. Before setup() and after close() every call answers an error."""
+
+
+class MooncakeDistributedNoFRegister:
+    """Disks over a fabric are not part of the pool: NOT_SUPPORTED."""
+
+    def real_register(self, nqn, nsid, traddr, trsvcid, base, size, master_server_addr):
+        """NOT_SUPPORTED."""
+        del nqn, nsid, traddr, trsvcid, base, size, master_server_addr
+        return codes.MOONCAKE_NOT_SUPPORTED
+
+    def real_unregister_by_endpoint(self, nqn, nsid, traddr, trsvcid, master_server_addr):
+        """NOT_SUPPORTED."""
+        del nqn, nsid, traddr, trsvcid, master_server_addr
+        return codes.MOONCAKE_NOT_SUPPORTED
+
+
+def get_alloc_func_addr():
+    """0: there is no allocator for others to call."""
+    return 0
+
+
+def get_free_func_addr():
+    """0: there is no allocator for others to call."""
+    return 0
 
 
 def bind_to_numa_node(node):
