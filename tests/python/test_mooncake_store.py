@@ -145,7 +145,9 @@ def test_upsert(store, key):
         assert store.upsert(key, value, how) == -600
     assert store.upsert_from(key, data.ptr, -1) == store.upsert_from(key, data.ptr, (1 << 30) + 1) == -600
     assert store.upsert_from(key, data.ptr, 0) == store.upsert_parts(key, b"", b"") == 0
-    for wrong in ((key, "text"), (key, b"x", "config")):
+    numbered, elsewhere = ReplicateConfig(), ReplicateConfig()
+    numbered.group_ids, elsewhere.preferred_segments = [5], [None, 5]
+    for wrong in ((key, "text"), (key, b"x", "config"), (key, b"x", numbered), (key, b"x", elsewhere)):
         with pytest.raises(TypeError):
             store.upsert(*wrong)
     assert store.get(key) == b"from"
