@@ -16,8 +16,12 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
 #include <set>
+#include <sstream>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -73,7 +77,8 @@ struct HttpServer::Impl {
     Caller caller;  // by its address or certificate
     uint64_t key_updates = 0;  // of the peer, up to the request before
   };
-  using Reply = beast::http::response<beast::http::string_body>;
+  using Parser = beast::http::request_parser<beast::http::string_body>;
+  using Head = beast::http::response<beast::http::empty_body>;
 
   Impl(HttpOptions opts, const Router& r)
       : options(std::move(opts)), router(r), tokens(options.token_path, options.token_key) {}
@@ -86,16 +91,16 @@ struct HttpServer::Impl {
   asio::awaitable<void> Serve(std::shared_ptr<Session> session);
   asio::awaitable<bool> Handshake(Session& session);
   asio::awaitable<bool> ReadFirstBytes(Session& session, beast::flat_buffer& buffer, bool first);
+  asio::awaitable<error_code> ReadRequest(Session& session, beast::flat_buffer& buffer, Parser& parser);
   asio::awaitable<void> ServeRequests(Session& session);
   asio::awaitable<void> End(Session& session);
   Request RequestOf(const beast::http::request<beast::http::string_body>& message, Caller caller);
   // False: the connection is of no use any more.
   asio::awaitable<bool> Answer(Session& session, Response response, unsigned version, bool head,
                                bool keep_alive);
-  asio::awaitable<bool> Stream(Session& session, Response& response, Reply& head, bool chunked);
+  asio::awaitable<bool> Stream(Session& session, Response& response, std::string head, bool chunked);
   asio::awaitable<bool> Write(Session& session, std::string_view bytes);
-  template <typename AnyStream>
-  asio::awaitable<void> Discard(AnyStream& stream, bool half_close, beast::flat_buffer& buffer);
+  asio::awaitable<void> Discard(HttpStream& stream, beast::flat_buffer& buffer);
   static bool ChangesKeysOnly(Session& session);
   void LogRefusal(Session& session, error_code error);
   void Forget(const std::shared_ptr<Session>& session);
@@ -190,20 +195,20 @@ void HttpServer::Impl::Forget(const std::shared_ptr<Session>& session) {
 asio::awaitable<bool> HttpServer::Impl::Handshake(Session& session) {
   constexpr char kTlsHandshake = 0x16;  // what the first record of TLS begins with
   HttpStream& stream = session.stream;
-  stream.expires_after(options.request_timeout);
+  stream.ExpiresAfter(options.request_timeout);
   char first = 0;
-  auto [read_error, bytes] = co_await stream.raw().async_read_some(asio::buffer(&first, 1), kAwait);
-  if (read_error) co_return false;
+  const HttpStream::Taken taken = co_await stream.ReadSome(asio::buffer(&first, 1));
+  if (taken.error) co_return false;
   if (first != kTlsHandshake) {
     const std::string_view words =
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
         "this port speaks TLS: use https://\n";
-    co_await asio::async_write(stream.raw(), asio::buffer(words.data(), words.size()), kAwait);
+    co_await stream.Write(words);
     beast::flat_buffer rest(kReadBytes);
-    co_await Discard(stream.raw(), true, rest);
+    co_await Discard(stream, rest);
     co_return false;
   }
-  auto [error, taken] = co_await stream.async_handshake(asio::buffer(&first, 1), kAwait);
+  const error_code error = co_await stream.Handshake(asio::buffer(&first, 1));
   if (error) {
     LogRefusal(session, error);
     co_return false;
@@ -230,10 +235,10 @@ void HttpServer::Impl::LogRefusal(Session& session, error_code error) {
 
 asio::awaitable<bool> HttpServer::Impl::ReadFirstBytes(Session& session, beast::flat_buffer& buffer, bool first) {
   if (buffer.size() != 0) co_return true;  // of a request that came with the one before
-  session.stream.expires_after(first ? options.request_timeout : options.idle_timeout);
-  auto [error, bytes] = co_await session.stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
-  buffer.commit(bytes);
-  co_return !error;
+  session.stream.ExpiresAfter(first ? options.request_timeout : options.idle_timeout);
+  const HttpStream::Taken taken = co_await session.stream.ReadSome(buffer.prepare(kReadBytes));
+  buffer.commit(taken.bytes);
+  co_return !taken.error;
 }
 
 asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) {
@@ -249,8 +254,8 @@ asio::awaitable<void> HttpServer::Impl::Serve(std::shared_ptr<Session> session) 
 // Says that nothing follows: with HTTP/1.0 that is the end of a body, which a stranger must not be able to make up.
 asio::awaitable<void> HttpServer::Impl::End(Session& session) {
   if (session.stream.has_tls() && session.stream.socket().is_open()) {
-    session.stream.expires_after(kDiscardTime);
-    co_await session.stream.async_shutdown(kAwait);
+    session.stream.ExpiresAfter(kDiscardTime);
+    co_await session.stream.Shutdown();
   }
   error_code ignored;
   session.stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
@@ -278,6 +283,32 @@ bool HttpServer::Impl::ChangesKeysOnly(Session& session) {
   return updates - std::exchange(session.key_updates, updates) > kMost;
 }
 
+// Until the parser has a whole request. What came behind it stays in the buffer.
+asio::awaitable<error_code> HttpServer::Impl::ReadRequest(Session& session, beast::flat_buffer& buffer,
+                                                          Parser& parser) {
+  parser.eager(true);
+  for (;;) {
+    error_code error = beast::http::error::need_more;
+    if (buffer.size() != 0) buffer.consume(parser.put(buffer.data(), error));
+    if (error != beast::http::error::need_more) {
+      if (error || parser.is_done()) co_return error;
+      continue;
+    }
+    const size_t room = std::min(kReadBytes, buffer.max_size() - buffer.size());
+    if (room == 0) co_return beast::http::error::buffer_overflow;
+    const HttpStream::Taken taken = co_await session.stream.ReadSome(buffer.prepare(room));
+    buffer.commit(taken.bytes);
+    error = taken.error;
+    if (error == asio::error::eof) {
+      if (!parser.got_some()) co_return beast::http::error::end_of_stream;
+      error = {};
+      parser.put_eof(error);
+      co_return error;
+    }
+    if (error) co_return error;
+  }
+}
+
 asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
   beast::flat_buffer buffer(options.max_header_bytes + options.max_body_bytes + kReadBytes);
   bool open = true;
@@ -285,18 +316,18 @@ asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
     session.idle = true;
     if (!co_await ReadFirstBytes(session, buffer, first)) break;
     session.idle = false;
-    beast::http::request_parser<beast::http::string_body> parser;
+    Parser parser;
     parser.header_limit(options.max_header_bytes);
     parser.body_limit(options.max_body_bytes);
-    session.stream.expires_after(options.request_timeout);
-    auto [error, bytes] = co_await beast::http::async_read(session.stream, buffer, parser, kAwait);
+    session.stream.ExpiresAfter(options.request_timeout);
+    const error_code error = co_await ReadRequest(session, buffer, parser);
     const bool link_failed = error && (error.category() == asio::error::get_system_category() ||
                                        error.category() == asio::error::get_ssl_category());
     if (error == beast::http::error::end_of_stream || error == beast::error::timeout || link_failed) break;
     if (ChangesKeysOnly(session)) break;
     if (error) {
       if (co_await Answer(session, ParseFailure(error), 11, false, false))
-        co_await Discard(session.stream, !session.stream.has_tls(), buffer);
+        co_await Discard(session.stream, buffer);
       break;
     }
     const auto& message = parser.get();
@@ -310,29 +341,27 @@ asio::awaitable<void> HttpServer::Impl::ServeRequests(Session& session) {
 
 // Closing with bytes unread resets the connection, and the peer may lose the answer that says why:
 // take some first.
-template <typename AnyStream>
-asio::awaitable<void> HttpServer::Impl::Discard(AnyStream& stream, bool half_close, beast::flat_buffer& buffer) {
+asio::awaitable<void> HttpServer::Impl::Discard(HttpStream& stream, beast::flat_buffer& buffer) {
   error_code ignored;
-  if (half_close) stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  stream.expires_after(kDiscardTime);
-  for (size_t taken = 0; taken < kDiscardBytes;) {
+  if (!stream.secured()) stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  stream.ExpiresAfter(kDiscardTime);
+  for (size_t all = 0; all < kDiscardBytes;) {
     buffer.clear();
-    auto [error, bytes] = co_await stream.async_read_some(buffer.prepare(kReadBytes), kAwait);
-    if (error) break;
-    taken += bytes;
+    const HttpStream::Taken taken = co_await stream.ReadSome(buffer.prepare(kReadBytes));
+    if (taken.error) break;
+    all += taken.bytes;
   }
 }
 
 asio::awaitable<bool> HttpServer::Impl::Write(Session& session, std::string_view bytes) {
-  session.stream.expires_after(options.write_timeout);
-  auto [error, written] =
-      co_await asio::async_write(session.stream, asio::buffer(bytes.data(), bytes.size()), kAwait);
+  session.stream.ExpiresAfter(options.write_timeout);
+  const error_code error = co_await session.stream.Write(bytes);
   co_return !error;
 }
 
 asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response response,
                                                unsigned version, bool head, bool keep_alive) {
-  Reply reply;
+  Head reply;
   reply.version(version == 10 ? 10 : 11);
   reply.result(static_cast<unsigned>(response.status));
   reply.set(beast::http::field::server, "mmc_meta_service");
@@ -345,27 +374,19 @@ asio::awaitable<bool> HttpServer::Impl::Answer(Session& session, Response respon
   // Without chunks the end of the connection is the end of the body.
   reply.keep_alive(keep_alive && (!streamed || chunked));
   if (chunked) reply.chunked(true);
-  if (streamed && !head) co_return co_await Stream(session, response, reply, chunked);
   if (!streamed) reply.content_length(response.body.size());
-  if (!head) reply.body() = std::move(response.body);
-  session.stream.expires_after(options.write_timeout);
-  beast::http::response_serializer<beast::http::string_body> serializer(reply);
-  if (head) {
-    auto [error, bytes] =
-        co_await beast::http::async_write_header(session.stream, serializer, kAwait);
-    co_return !error && reply.keep_alive();
-  }
-  auto [error, bytes] = co_await beast::http::async_write(session.stream, serializer, kAwait);
-  co_return !error;
+  std::ostringstream text;
+  text << reply.base();
+  if (!head && !streamed) text << response.body;
+  const std::string bytes = std::move(text).str();
+  if (streamed && !head) co_return co_await Stream(session, response, bytes, chunked);
+  const bool written = co_await Write(session, bytes);
+  co_return written && (!head || reply.keep_alive());
 }
 
-asio::awaitable<bool> HttpServer::Impl::Stream(Session& session, Response& response, Reply& head,
+asio::awaitable<bool> HttpServer::Impl::Stream(Session& session, Response& response, std::string head,
                                                bool chunked) {
-  session.stream.expires_after(options.write_timeout);
-  beast::http::response_serializer<beast::http::string_body> serializer(head);
-  auto [error, bytes] =
-      co_await beast::http::async_write_header(session.stream, serializer, kAwait);
-  if (error) co_return false;
+  if (!co_await Write(session, head)) co_return false;
   std::string piece = std::move(response.body);
   while (!piece.empty()) {
     if (chunked) {
