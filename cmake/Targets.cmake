@@ -16,10 +16,13 @@ if(MMC_SANITIZE)
   if(MMC_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
-  if(MMC_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    add_compile_options(-Wno-tsan)
-    # The shadow of g++ 12 has no room for all addresses that a kernel with vm.mmap_rnd_bits above 28 chooses from: a
-    # program ends at its start now and then ("unexpected memory mapping"). Tests run at addresses that are not random.
+  if(MMC_SANITIZE MATCHES "thread")
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      add_compile_options(-Wno-tsan)
+    endif()
+    # The shadow of g++ 12 and clang 16 has no room for all addresses that a kernel with vm.mmap_rnd_bits above 28 chooses
+    # from: a program ends at its start now and then ("unexpected memory mapping"). Tests run at addresses that are not
+    # random.
     execute_process(COMMAND setarch -R true RESULT_VARIABLE no_setarch OUTPUT_QUIET ERROR_QUIET)
     if(NOT no_setarch)
       set(CMAKE_CROSSCOMPILING_EMULATOR setarch -R)
@@ -31,6 +34,14 @@ if(CMAKE_BUILD_TYPE STREQUAL "Debug" AND NOT MMC_SANITIZE)
 endif()
 if(MMC_BUILD_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)  # the libraries report coverage to the fuzz targets
+endif()
+
+# What tests are made of runs once and briefly: the optimizer took most of the time of building them.
+set(mmc_test_options)
+if(MMC_SANITIZE)
+  set(mmc_test_options -O0)
+elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+  set(mmc_test_options -O1)
 endif()
 
 # Every program and library: addresses are random, what the loader has resolved cannot be written, no data runs. Release
@@ -50,15 +61,28 @@ foreach(group mmc_programs mmc_unit_tests mmc_contract_tests mmc_fuzz_targets)
 endforeach()
 
 # mmc_library(NAME HEADERS h... SOURCES cc... [DEPS targets...] [PRIVATE_DEPS targets...])
+# A header with a source of its own compiles alone as that source does, which includes it first (scripts/tidy.py checks
+# that): all_verify_interface_header_sets compiles the others.
 function(mmc_library name)
   cmake_parse_arguments(A "" "" "HEADERS;SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  set(alone)
+  set(with_source)
+  foreach(header IN LISTS A_HEADERS)
+    string(REGEX REPLACE "[.]h$" ".cc" source ${header})
+    if(source IN_LIST A_SOURCES)
+      list(APPEND with_source ${header})
+    else()
+      list(APPEND alone ${header})
+    endif()
+  endforeach()
   add_library(${name} STATIC)
   target_sources(${name}
-    PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${A_HEADERS}
+    PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${alone}
+    PUBLIC FILE_SET with_source TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${with_source}
     PRIVATE ${A_SOURCES})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${A_DEPS} PRIVATE mmc_warnings ${A_PRIVATE_DEPS})
-  set_target_properties(${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  set_target_properties(${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
 endfunction()
 
 # mmc_program(NAME SOURCES cc... DEPS targets...)
@@ -82,6 +106,9 @@ function(mmc_test name)
   endif()
   add_executable(${name} ${A_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  if(NOT "stress" IN_LIST A_LABELS)
+    target_compile_options(${name} PRIVATE ${mmc_test_options})
+  endif()
   target_link_libraries(${name} PRIVATE mmc_warnings ${A_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})

@@ -106,6 +106,17 @@ def check_layers(tree):
                 yield f"{name}:{number}: layer: {layer} may not include {target}"
 
 
+def check_own_header(tree):
+    """That a header compiles alone is shown by its own source, which includes it first; CMake tries the others."""
+    for name, text in tree.code().items():
+        header = name[:-len(".cc")] + ".h"
+        if not name.endswith(".cc") or header not in tree.files:
+            continue
+        first = re.search(r'^\s*#\s*include\s+["<]([^">]+)[">]', text, re.M)
+        if not first or first.group(1) != header:
+            yield f"{name}:1: own header: the first that it includes is {header}"
+
+
 def blank_out(text):
     """C++ with comments, literals and preprocessor lines replaced by spaces; line breaks stay."""
     pattern = re.compile(
@@ -276,7 +287,7 @@ def check_format(tree):
 
 def findings(root, build_dir=None, with_format=False):
     tree = Tree(Path(root).resolve())
-    for check in (check_layers, check_lengths, check_listed, check_words, check_shape):
+    for check in (check_layers, check_own_header, check_lengths, check_listed, check_words, check_shape):
         yield from check(tree)
     yield from check_generated(tree, build_dir)
     if with_format:

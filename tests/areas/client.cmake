@@ -12,6 +12,9 @@ mmc_test(client_embedded_test
 add_executable(client_c_abi_test unit/client_c_abi_test.c)
 target_link_libraries(client_c_abi_test PRIVATE mmc_client_shared Threads::Threads)
 target_compile_options(client_c_abi_test PRIVATE -Wall -Wextra -Werror -pedantic)
+if(MMC_SANITIZE)
+  set_target_properties(client_c_abi_test PROPERTIES LINKER_LANGUAGE CXX)  # the sanitizers' parts for the library's C++
+endif()
 add_dependencies(mmc_unit_tests client_c_abi_test)
 add_test(NAME client_c_abi_test COMMAND client_c_abi_test)
 set_tests_properties(client_c_abi_test PROPERTIES LABELS unit TIMEOUT 120)

@@ -15,6 +15,9 @@ foreach(suite transport_contract_test transport_faults_test tcp_frames_test tcp_
     tcp_tls_test shm_access_test)
   mmc_test(${suite} SOURCES contract/${suite}.cc DEPS mmc_contract_fixture LABELS contract TIMEOUT 600)
 endforeach()
+if(MMC_SANITIZE)
+  target_compile_definitions(tcp_floods_test PRIVATE MMC_SANITIZED)
+endif()
 target_link_libraries(tcp_tls_test PRIVATE OpenSSL::SSL)
 target_link_libraries(tcp_ticket_test PRIVATE OpenSSL::SSL)
 

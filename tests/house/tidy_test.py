@@ -32,6 +32,8 @@ BAD = {
     "layer up": ("common/base/a.cc", '#include "fabric/b.h"\n', "layer: common may not include fabric/b.h"),
     "layer across": ("local_service/b.cc", '#include "meta_service/x.h"\n', "layer: local_service may not include"),
     "layer of the client": ("client_sdk/b.cc", '#include "client_sdk/embedded/e.h"\n', "layer: client_sdk may not"),
+    "own header later": ("common/base/a.cc", '#include <string>\n#include "common/base/a.h"\n', "a.cc:1: own header"),
+    "own header nowhere": ("common/base/a.cc", "int x;\n", "common/base/a.cc:1: own header: the first"),
     "product sees tests": ("fabric/b.cc", '#include "tests/unit/t.h"\n', "layer: product code includes"),
     "long file": ("fabric/b.cc", "\n" * 601, "length: 601 lines"),
     "long line": ("fabric/b.cc", "// " + "x" * 120 + "\n", "length: 123 columns"),
