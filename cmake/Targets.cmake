@@ -20,7 +20,7 @@ if(MMC_SANITIZE)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       add_compile_options(-Wno-tsan)
     endif()
-    # The shadow of g++ 12 and clang 16 has no room for all addresses that a kernel with vm.mmap_rnd_bits above 28 chooses
+    # The shadow of g++ 12 and clang 16 has no room for all addresses that a kernel with vm.mmap_rnd_bits above 28 takes
     # from: a program ends at its start now and then ("unexpected memory mapping"). Tests run at addresses that are not
     # random.
     execute_process(COMMAND setarch -R true RESULT_VARIABLE no_setarch OUTPUT_QUIET ERROR_QUIET)

@@ -70,8 +70,7 @@ TEST(CliTrace, RefusesWhatIsNotARequest) {
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": ["a"]})",
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": []} trailing)",
       R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1, 2})",
-      R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [], )"
-      R"("x": [[[[[[[[[[]]]]]]]]]]})",
+      R"({"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [], "x": [[[[[[[[[[]]]]]]]]]]})",
   };
   for (const char* line : wrong) EXPECT_EQ(ParseTraceLine(line).code(), Code::kMalformed) << line;
 }

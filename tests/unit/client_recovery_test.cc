@@ -239,24 +239,28 @@ TEST(Recovery, ARemovalWhoseAnswerWasLostIsMadeAgain) {
 template <typename M>
 class LateRemoval {
  public:
-  LateRemoval(FaultyChannel& calls, const M& method) : method_(method) {
-    calls.SetBefore([this](uint16_t id, const MessageLite& request) {
-      if (id != method_.id || held_) return Status::Ok();
-      held_ = true;
-      first_ = static_cast<const typename M::Request&>(request);
+  // The client calls on when this is gone.
+  LateRemoval(FaultyChannel& calls, const M& method) : method_(method), held_(std::make_shared<Held>()) {
+    calls.SetBefore([&method, held = held_](uint16_t id, const MessageLite& request) {
+      if (id != method.id || held->yes) return Status::Ok();
+      held->yes = true;
+      held->request = static_cast<const typename M::Request&>(request);
       return Status(Code::kConnectionLost, "test: it is on its way");
     });
   }
   Status Arrive(Cluster& cluster) {
     typename M::Reply reply;
-    return cluster.RawChannel()->Call(method_, first_, &reply, In(seconds(30)));
+    return cluster.RawChannel()->Call(method_, held_->request, &reply, In(seconds(30)));
   }
-  bool held() const { return held_; }
+  bool held() const { return held_->yes; }
 
  private:
+  struct Held {
+    bool yes = false;
+    typename M::Request request;
+  };
   const M& method_;
-  bool held_ = false;
-  typename M::Request first_;
+  const std::shared_ptr<Held> held_;
 };
 
 TEST(Recovery, ALateRemovalTakesNothingThatWasPutSince) {

@@ -86,21 +86,21 @@ class NamedSegment : public testing::Test {
  protected:
   test::TempDir dir_{"/dev/shm"};
   const std::string path_ = dir_.File("pool");
-  static constexpr SegmentOptions kOptions{.size = 4_MiB};
+  const SegmentOptions options_{.size = 4_MiB};
 };
 
 TEST_F(NamedSegment, IsThereForTheNextOneWithWhatIsInIt) {
   FileIdentity file;
   {
-    auto made = SegmentMemory::CreateNamed(path_, kOptions);
+    auto made = SegmentMemory::CreateNamed(path_, options_);
     ASSERT_TRUE(made.ok()) << made.status().ToString();
     EXPECT_EQ((*made)->backing(), Backing::kNamed);
     (*made)->data()[3_MiB] = std::byte{7};
     file = (*made)->file();
     EXPECT_NE(file, FileIdentity{});
-    EXPECT_EQ(SegmentMemory::CreateNamed(path_, kOptions).code(), Code::kExists);
+    EXPECT_EQ(SegmentMemory::CreateNamed(path_, options_).code(), Code::kExists);
   }
-  auto again = SegmentMemory::ReopenNamed(path_, kOptions);
+  auto again = SegmentMemory::ReopenNamed(path_, options_);
   ASSERT_TRUE(again.ok()) << again.status().ToString();
   EXPECT_EQ((*again)->file(), file);
   EXPECT_EQ((*again)->data()[3_MiB], std::byte{7});
@@ -112,13 +112,13 @@ TEST_F(NamedSegment, IsThereForTheNextOneWithWhatIsInIt) {
 }
 
 TEST_F(NamedSegment, AnythingElseAtItsPlaceIsRefused) {
-  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, kOptions).code(), Code::kNotFound);
+  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, options_).code(), Code::kNotFound);
   ASSERT_TRUE(SegmentMemory::CreateNamed(path_, {.size = 2_MiB}).ok());
-  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, kOptions).code(), Code::kInvalidArgument);
+  EXPECT_EQ(SegmentMemory::ReopenNamed(path_, options_).code(), Code::kInvalidArgument);
   ASSERT_EQ(symlink(path_.c_str(), dir_.File("link").c_str()), 0);
   EXPECT_FALSE(SegmentMemory::ReopenNamed(dir_.File("link"), {.size = 2_MiB}).ok());
-  EXPECT_EQ(SegmentMemory::ReopenNamed(dir_.path(), kOptions).code(), Code::kPermission);
-  EXPECT_EQ(SegmentMemory::CreateNamed(dir_.File("none/pool"), kOptions).code(), Code::kIo);
+  EXPECT_EQ(SegmentMemory::ReopenNamed(dir_.path(), options_).code(), Code::kPermission);
+  EXPECT_EQ(SegmentMemory::CreateNamed(dir_.File("none/pool"), options_).code(), Code::kIo);
 }
 
 TEST_F(NamedSegment, WithoutRoomNothingIsLeftBehind) {

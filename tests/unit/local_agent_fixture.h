@@ -98,7 +98,7 @@ class ScriptedMeta {
     sync_term_ = term;
   }
   bool WaitReports(size_t n) {
-    return Wait([&] { return reports_.size() >= n; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return reports_.size() >= n; });
   }
   std::vector<proto::CatalogReportRequest> reports() {
     MutexLock lock(mutex_);
@@ -119,7 +119,7 @@ class ScriptedMeta {
     return terms;
   }
   bool WaitFencedAll() {
-    return Wait([&] { return fenced_all_; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return fenced_all_; });
   }
   // Asks for it in every answer until it is reported, as the meta service does.
   void OpenFence(uint64_t session) {
@@ -141,19 +141,19 @@ class ScriptedMeta {
     return true;
   }
   bool WaitJoins(size_t n) {
-    return Wait([&] { return joins_.size() >= n; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return joins_.size() >= n; });
   }
   bool WaitBeats(int n) {
-    return Wait([&] { return beats_ >= n; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return beats_ >= n; });
   }
   bool WaitAck(uint64_t seq) {
-    return Wait([&] { return !syncs_.empty() && syncs_.back().acked_seq() >= seq; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return !syncs_.empty() && syncs_.back().acked_seq() >= seq; });
   }
   bool WaitFenced(uint64_t session) {
-    return Wait([&] { return std::count(fenced_.begin(), fenced_.end(), session) > 0; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return std::count(fenced_.begin(), fenced_.end(), session) > 0; });
   }
   bool WaitSyncs(size_t n) {
-    return Wait([&] { return syncs_.size() >= n; });
+    return Wait([&]() MMC_REQUIRES(mutex_) { return syncs_.size() >= n; });
   }
   size_t syncs() {
     MutexLock lock(mutex_);

@@ -28,13 +28,14 @@ class Owners {
  public:
   void Take(const Views& views, const PutRow& row, uint64_t owner) {
     MutexLock lock(mutex_);
-    ForUnits(views, row.first_replica, row.replicas, [&](uint64_t unit) {
+    ForUnits(views, row.first_replica, row.replicas, [&](uint64_t unit) MMC_REQUIRES(mutex_) {
       if (!owner_.emplace(unit, owner).second) ++overlaps_;
     });
   }
   void Give(const Views& views, const PutRow& row) {
     MutexLock lock(mutex_);
-    ForUnits(views, row.first_replica, row.replicas, [&](uint64_t unit) { owner_.erase(unit); });
+    ForUnits(views, row.first_replica, row.replicas,
+             [&](uint64_t unit) MMC_REQUIRES(mutex_) { owner_.erase(unit); });
   }
   int overlaps() {
     MutexLock lock(mutex_);
@@ -43,7 +44,7 @@ class Owners {
 
  private:
   template <typename F>
-  static void ForUnits(const Views& views, uint32_t first, uint32_t count, F visit) {
+  void ForUnits(const Views& views, uint32_t first, uint32_t count, F visit) MMC_REQUIRES(mutex_) {
     for (uint32_t r = first; r < first + count; ++r) {
       const ReplicaView& replica = views.replicas[r];
       for (uint32_t e = replica.first_extent; e < replica.first_extent + replica.extents; ++e) {
