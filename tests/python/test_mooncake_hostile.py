@@ -420,6 +420,8 @@ def test_a_master_that_is_started_again():
     made = Master()
     joined = set_up(made.address, 16 << 20)
     assert joined.put("before", pattern(5000)) == 0
+    # A put is in the node's catalog a moment after its success.
+    daemons.eventually(lambda: "\nmmc_meta_catalog_queue_records 0\n" in made.get("/metrics")[2], "an empty queue")
     made.process.kill()
     made.process.wait(30)
     assert joined.is_exist("before") == 0 and joined.put("meanwhile", b"x") < 0
