@@ -52,7 +52,7 @@ std::vector<Setting> ServiceSettings() {
 std::vector<Setting> EvictionSettings() {
   return {
       config::Int(
-          "ock.mmc.evict_threshold_high", "90", 1, 99,
+          "ock.mmc.evict_threshold_high", "90", 1, 100,
           "Percent of a node's memory that is used when eviction begins; above the low threshold."),
       config::Int("ock.mmc.evict_threshold_low", "80", 0, 98,
                   "Percent that eviction goes down to."),

@@ -15,8 +15,8 @@ if(MMC_BUILD_PYTHON)
     list(JOIN libraries ":" libraries)
     list(APPEND python_environment LD_PRELOAD=${libraries} ASAN_OPTIONS=detect_leaks=0)
   endif()
-  foreach(name test_pymmc_async test_pymmc_buffers test_pymmc_calls test_pymmc_engine test_pymmc_process test_pymmc_tls
-               test_pymmc_views)
+  foreach(name test_pymmc_async test_pymmc_buffers test_pymmc_calls test_pymmc_engine test_pymmc_process
+               test_pymmc_stub test_pymmc_tls test_pymmc_views)
     add_test(NAME python_${name}
       COMMAND ${MMC_PYTHON} -m pytest -q -p no:cacheprovider ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py)
     set_tests_properties(python_${name} PROPERTIES LABELS python TIMEOUT 300
@@ -24,7 +24,7 @@ if(MMC_BUILD_PYTHON)
   endforeach()
 
   # The drop-in modules of the compat wheel, from their sources.
-  foreach(name test_pymmc_secure_calls
+  foreach(name test_client_docs test_pymmc_secure_calls
                test_memcache_calls test_memcache_clients test_memcache_config test_memcache_gva test_memcache_rules
                test_mooncake_clients test_mooncake_commands test_mooncake_engine test_mooncake_hostile
                test_mooncake_rules test_mooncake_store)

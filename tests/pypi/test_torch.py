@@ -1,4 +1,7 @@
 """Tensors of torch as sources and targets, and the tensor calls of mooncake.store."""
+import mmap
+
+import numpy
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -45,6 +48,30 @@ def test_pymmc_refuses_what_is_not_in_one_piece_or_not_on_the_cpu(meta, key):
             client.put({key: torch.ones(8, 8)[:, :2]})
         with pytest.raises(pymmc.MmcError, match="meta"):
             client.put({key: torch.ones(8, device="meta")})
+
+
+class Dlpack:
+    """Only DLPack, of the version that is asked for."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+
+def test_pymmc_does_not_write_where_it_may_not(meta, key, tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"w" * mmap.PAGESIZE)
+    with open(path, "rb") as file, pymmc.Client(meta.url) as client:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        tensor, frozen = torch.frombuffer(mapped, dtype=torch.uint8), numpy.frombuffer(mapped, dtype=numpy.uint8)
+        assert client.put({key: tensor, key + "2": Dlpack(frozen)}) == [pymmc.Code.OK] * 2
+        assert client.get_into({key: tensor})[0].code == pymmc.Code.INVALID_ARGUMENT
+        with pytest.raises(pymmc.InvalidArgumentError, match="read-only"):
+            client.get_into({key: Dlpack(frozen)})
+        target = torch.zeros(mmap.PAGESIZE, dtype=torch.uint8)
+        assert client.get_into({key + "2": Dlpack(target)})[0].ok and content(target) == path.read_bytes()
 
 
 def test_pymmc_dlpack_and_views(meta, key):

@@ -120,9 +120,10 @@ def in_threads(work, count):
 class Script:
     """A Python process of its own, that answers lines."""
 
-    def __init__(self, text, **env):
+    def __init__(self, text, stderr=False, **env):
         self.process = subprocess.Popen([sys.executable, "-X", "faulthandler", "-c", text], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **env})
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE if stderr else None, text=True,
+                                        env={**os.environ, **env})
 
     def line(self):
         return self.process.stdout.readline().strip()
@@ -148,6 +149,6 @@ class Script:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in filter(None, (self.process.stdin, self.process.stdout, self.process.stderr)):
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -1,12 +1,13 @@
 """memcache_hybrid: every call, its code, its quirk that is kept and its fault that is mended."""
 import copy
 import ctypes
+import threading
 
 import memcache_hybrid
 import numpy
 import pymmc
 import pytest
-from memcache_support import Block, local_config, meta, opened, store  # noqa: F401  (fixtures)
+from memcache_support import Block, in_threads, local_config, meta, opened, store  # noqa: F401  (fixtures)
 
 L2G, G2L, G2H, H2G, AUTO = 0, 1, 2, 3, 9
 LONG = "k" * 2049
@@ -221,6 +222,108 @@ def test_the_bytes_behind_ctypes_and_read_only_buffers(store, key):
         store.is_exist(17)
     with pytest.raises(TypeError):
         store.batch_is_exist("one key")
+
+
+WRONG_TYPES = {
+    "keys": [lambda s, k, p: s.put(None, b"x"), lambda s, k, p: s.put(1.5, b"x"), lambda s, k, p: s.get(None),
+             lambda s, k, p: s.get_batch([k, None]), lambda s, k, p: s.get_batch("key"), lambda s, k, p: s.remove(None),
+             lambda s, k, p: s.remove_batch("key"), lambda s, k, p: s.batch_is_exist(None),
+             lambda s, k, p: s.batch_is_exist([1]), lambda s, k, p: s.get_key_info(None),
+             lambda s, k, p: s.get_size(None), lambda s, k, p: s.put_batch("ab", [b"1", b"2"]),
+             lambda s, k, p: s.put_batch(None, []), lambda s, k, p: s.batch_alloc("key", [1, 1, 1])],
+    "values": [lambda s, k, p: s.put(k, None), lambda s, k, p: s.put(k, "text"), lambda s, k, p: s.put(k, 17),
+               lambda s, k, p: s.put_batch([k], [None]), lambda s, k, p: s.put_parts(k, b"x", 1.5)],
+    "numbers": [lambda s, k, p: s.put_from(k, None, 10), lambda s, k, p: s.put_from(k, 1.5, 10),
+                lambda s, k, p: s.put_from(k, p, "10"), lambda s, k, p: s.batch_put_from([k], [None], [10]),
+                lambda s, k, p: s.batch_put_from([k], [p], [1.5]),
+                lambda s, k, p: s.batch_put_from_layers([k], [p], [10], L2G),
+                lambda s, k, p: s.get_into(k, None, 10), lambda s, k, p: s.batch_get_into([k], [p], [None]),
+                lambda s, k, p: s.batch_get_into_layers([k], [[None]], [[10]], G2L),
+                lambda s, k, p: s.batch_alloc([k], [1.5]), lambda s, k, p: s.batch_copy([1.5], [p], [1], L2G),
+                lambda s, k, p: s.batch_copy([1], [None], [1], G2L), lambda s, k, p: s.register_buffer("x", 1),
+                lambda s, k, p: s.register_buffer(4096.0, 1)],
+    "others": [lambda s, k, p: s.put(k, b"x", 5), lambda s, k, p: s.batch_put_from([k], [p], [10], L2G, {}),
+               lambda s, k, p: s.init("0"), lambda s, k, p: s.init(None), lambda s, k, p: s.init(1.5),
+               lambda s, k, p: setattr(memcache_hybrid.ReplicateConfig(), "replicaNum", "2"),
+               lambda s, k, p: setattr(memcache_hybrid.ReplicateConfig(), "preferredLocalServiceIDs", [None])],
+}
+
+
+@pytest.mark.parametrize("kind", list(WRONG_TYPES))
+def test_wrong_types_raise_and_break_nothing(store, key, kind):
+    pointer = Block([10], seed=1).pointers[0]
+    for number, call in enumerate(WRONG_TYPES[kind]):
+        with pytest.raises(TypeError):
+            pytest.fail(f"{kind} {number} answered {call(store, key, pointer)!r}")
+    assert store.put(key, b"x") == 0 and store.get(key) == b"x"
+
+
+def test_wrong_values_answer_codes(store, key):
+    block = Block([10], seed=1)
+    pointer = block.pointers[0]
+    assert store.put(key, block.bytes()) == 0
+    for at, size in ((-1, 10), (pointer, -1), (0, 10), (1 << 64, 10), (16, 10), ((1 << 64) - 4, 10), (pointer, 1 << 62),
+                     (numpy.int64(-1), 10)):
+        assert store.put_from(key + "n", at, size) == -3000, (at, size)
+        assert store.get_into(key, at, size) == -3000, (at, size)
+        assert store.batch_put_from([key + "n"], [at], [size]) == [-3000]
+        assert store.batch_get_into_layers([key], [[at]], [[size]], G2L) == [-3000]
+    assert store.put_from(key + "n", pointer, 0) == -3000
+    assert store.get_into(key, pointer, 0) in (-1, -3000)
+    assert store.register_buffer(-1, 5) == store.register_buffer(pointer, -5) == -3000
+    released = memoryview(b"gone")
+    released.release()
+    for value in (b"", numpy.arange(10)[::2], memoryview(b"abcdef")[::2], released):
+        assert store.put(key + "n", value) == -3000
+    assert store.batch_put_from([key + "n"], [pointer], [10], None) == [-1]
+    assert store.is_exist(key + "n") == 0
+
+
+def test_keys_of_any_kind(store, key):
+    strange = [key.encode() + b"\xff\x00", key + "\0b", numpy.str_(key + "n")]
+    assert store.put_batch(strange, [b"1", b"2", b"3"]) == 0
+    assert store.get_batch(strange) == [b"1", b"2", b"3"]
+    assert store.batch_is_exist(numpy.array([key + "n", key])) == [1, 0]
+    for keys in ((one for one in strange), tuple(strange), dict.fromkeys(strange)):
+        assert store.batch_is_exist(keys) == [1, 1, 1]
+    lone = key + "\udc80"
+    assert (store.put(lone, b"x"), store.is_exist(lone), store.get(lone), store.remove(lone)) == (-3000, -3000, b"",
+                                                                                                -3000)
+    assert store.batch_is_exist([lone, strange[0]]) == [0, 1]
+    assert store.get_key_info(lone).size() == 0 and store.get_size(lone) == -3000
+    assert store.batch_alloc([lone], [5]) == [-3000]
+    assert store.batch_add_lease([lone]) == [-3102]
+
+
+def test_close_while_threads_call(meta, key):
+    """Each call answers what it could do or the code of a closed store; none hangs."""
+    block = Block([1 << 16], seed=1)
+    wrong = []
+    with opened(local_config(meta.url)) as made:
+        assert made.put(key, block.bytes()) == 0
+        ready = threading.Barrier(7)
+
+        def work(number):
+            ready.wait()
+            if number == 6:
+                made.close()
+                return
+            out, codes = Block(block.sizes), []
+            for turn in range(200):
+                codes += made.batch_put_from_layers([f"{key}/{number}/{turn}"], [block.pointers], [block.sizes], L2G)
+                codes += made.batch_get_into_layers([key], [out.pointers], [out.sizes], G2L)
+                assert made.get(key) in (b"", block.bytes())
+                assert made.batch_is_exist([key])[0] in (1, 0, -3019)
+                info = made.get_key_info(key)
+                assert info.size() in (0, 1 << 16) and len(info.gva_list()) in (0, 1)
+                codes.append(made.put(f"{key}/{number}/{turn}/v", b"x"))
+                if codes[-1] == -3019:
+                    break
+            # The pool of this process holds the values: they go with it.
+            wrong.extend(code for code in codes if code not in (0, -1, -3019, -3016, -3017, -3018, -3007, -3101, -3004))
+
+        in_threads(work, 7)
+    assert wrong == []
 
 
 def test_the_id_of_this_process_is_where_its_values_are(meta, key):

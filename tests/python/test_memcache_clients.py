@@ -43,21 +43,24 @@ def block_key(prefix, number, rank=0):
 
 
 def test_vllm_ascend_blocks(worker, key):
-    """KV tensors are registered, then one thread sends and one receives; results are compared with 0."""
+    """KV tensors are registered, then one thread sends, one receives and one looks up; results are compared with 0."""
     blocks = [Block(SIZES, seed=i) for i in range(20)]
     for pointer, size in zip(blocks[0].pointers, blocks[0].sizes):
         worker.register_buffer(pointer, size)
     keys = [block_key(key, i) for i in range(len(blocks))]
-    todo = queue.Queue()
+    todo, sent = queue.Queue(), threading.Event()
     outs = [Block(SIZES) for _ in blocks]
     failed = []
 
     def send():
         exists = worker.batch_is_exist(keys)
         missing = [i for i, there in enumerate(exists) if there != 1]
-        results = worker.batch_put_from_layers([keys[i] for i in missing], [blocks[i].pointers for i in missing],
-                                               [blocks[i].sizes for i in missing], L2G)
-        failed.extend(code for code in results if code != 0)
+        try:
+            results = worker.batch_put_from_layers([keys[i] for i in missing], [blocks[i].pointers for i in missing],
+                                                   [blocks[i].sizes for i in missing], L2G)
+            failed.extend(code for code in results if code != 0)
+        finally:
+            sent.set()
         todo.put("sent")
 
     def receive():
@@ -65,10 +68,48 @@ def test_vllm_ascend_blocks(worker, key):
         results = worker.batch_get_into_layers(keys, [out.pointers for out in outs], [out.sizes for out in outs], G2L)
         failed.extend(code for code in results if code != 0)
 
-    in_threads(lambda i: (send, receive)[i](), 2)
+    def look_up():
+        while True:
+            last = sent.is_set()
+            exists = worker.batch_is_exist([*keys, key])
+            assert len(exists) == len(keys) + 1 and set(exists) <= {0, 1} and exists[-1] == 0
+            if last:
+                return
+
+    in_threads(lambda i: (send, receive, look_up)[i](), 3)
     assert failed == []
     assert [out.bytes() for out in outs] == [block.bytes() for block in blocks]
     assert worker.batch_is_exist(keys) == [1] * len(keys)
+
+
+def test_vllm_ascend_a_layer_at_a_time(worker, key):
+    """Layer-wise without addresses: a key for each block and layer, one thread that saves and one that loads."""
+    sizes = [16 << 10, 148 << 10]
+    blocks = [[Block(sizes, seed=block * LAYERS + layer) for layer in range(LAYERS)] for block in range(4)]
+    outs = [[Block(sizes) for _ in range(LAYERS)] for _ in blocks]
+    saved = queue.Queue()
+    codes = []
+
+    def keys_of(layer):
+        return [f"{block_key(key, block)}@layer_id:{layer}" for block in range(len(blocks))]
+
+    def save():
+        for layer in range(LAYERS):
+            rows = [block[layer] for block in blocks]
+            codes.extend(worker.batch_put_from_layers(keys_of(layer), [row.pointers for row in rows],
+                                                      [row.sizes for row in rows], L2G))
+            saved.put(layer)
+
+    def load():
+        for _ in range(LAYERS):
+            layer = saved.get(timeout=60)
+            rows = [out[layer] for out in outs]
+            codes.extend(worker.batch_get_into_layers(keys_of(layer), [row.pointers for row in rows],
+                                                      [row.sizes for row in rows], G2L))
+
+    in_threads(lambda i: (save, load)[i](), 2)
+    assert codes == [0] * (2 * LAYERS * len(blocks))
+    assert [[row.bytes() for row in out] for out in outs] == [[row.bytes() for row in block] for block in blocks]
 
 
 def test_vllm_ascend_load_of_a_block_that_is_gone(worker, key):
@@ -203,8 +244,9 @@ def test_mindie_scheduler(conf, key):
     made.close()
 
 
-def test_sglang_warms_up_with_a_bytearray(conf, key):
-    """Attributes of a LocalConfig set by name, then setup, init, a put of a bytearray, register, batches."""
+def test_sglang(conf, key):
+    """Attributes of a LocalConfig set by name, then setup, init, a put of a bytearray, register; one thread backs up
+    the pages that are not there, one fetches, one asks."""
     config = memcache_hybrid.LocalConfig()
     lines = dict(line.split(" = ") for line in Path(conf).read_text(encoding="utf-8").splitlines() if " = " in line)
     wanted = {"meta_service_url": lines["ock.mmc.meta_service_url"], "dram_size": "64MB", "protocol": "device_sdma",
@@ -217,10 +259,35 @@ def test_sglang_warms_up_with_a_bytearray(conf, key):
     assert made.init(0, init_bm=True) == 0
     assert made.put(key, bytearray(4 << 20)) == 0
     assert len(made.get(key)) == 4 << 20
-    block = Block([4096], seed=1)
-    assert made.register_buffer(block.pointers[0], 4096) == 0
-    assert made.batch_put_from([key + "1"], block.pointers, [4096]) == [0]
-    assert made.batch_get_into([key + "1"], block.pointers, [4096]) == [0]
+    pages, out = Block([4096] * 128, seed=1), Block([4096] * 128)
+    for block in (pages, out):
+        for pointer in block.pointers:
+            assert made.register_buffer(pointer, 4096) == 0
+    names = [f"{page:064x}{key}_0_{part}" for page in range(64) for part in "kv"]
+    backed_up, ended = threading.Semaphore(0), threading.Event()
+
+    def back_up():
+        try:
+            for at in range(0, len(names), 32):
+                part = slice(at, at + 32)
+                assert made.batch_is_exist(names[part]) == [0] * 32
+                assert made.batch_put_from(names[part], pages.pointers[part], pages.sizes[part]) == [0] * 32
+                backed_up.release()
+        finally:
+            ended.set()
+
+    def prefetch():
+        for at in range(0, len(names), 32):
+            assert backed_up.acquire(timeout=60)
+            part = slice(at, at + 32)
+            assert made.batch_get_into(names[part], out.pointers[part], out.sizes[part]) == [0] * 32
+
+    def ask():
+        while not ended.is_set():
+            assert set(made.batch_is_exist(names)) <= {0, 1}
+
+    in_threads(lambda i: (back_up, prefetch, ask)[i](), 3)
+    assert out.bytes() == pages.bytes()
     made.close()
 
 

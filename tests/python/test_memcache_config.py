@@ -1,11 +1,20 @@
 """memcache_hybrid: conf files of every generation, LocalConfig, MetaConfig, and a meta service that is a process."""
 import logging
+import re
 import signal
 import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import memcache_hybrid
+import numpy
+import pymmc
 import pytest
+from memcache_hybrid import _conf_file
 from memcache_support import Script, conf_text, daemons, local_config, meta, opened  # noqa: F401  (fixtures)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MAIN = "import sys; from memcache_hybrid import MetaService; sys.exit(MetaService.main())"
 
@@ -37,6 +46,36 @@ def test_a_conf_file_of_the_newest_generation(meta, tmp_path, monkeypatch):
     assert init_with(tmp_path, monkeypatch, text) == (0, True)
 
 
+def test_the_local_conf_file_of_the_guide(meta, tmp_path, monkeypatch):
+    text = (ROOT / "tests" / "data" / "seed_local.conf").read_text(encoding="utf-8")
+    text = text.replace("tcp://127.0.0.1:5000", meta.url).replace("= 1024MB", "= 32MB")
+    assert init_with(tmp_path, monkeypatch, text) == (0, True)
+
+
+def test_every_key_of_the_local_service_is_known():
+    """Files are shared with mmc_local_service: what it heeds must not be taken for a mistake here."""
+    said = (ROOT / "docs" / "reference" / "local_conf.md").read_text(encoding="utf-8")
+    keys = set(re.findall(r"^\| `((?:ock\.mmc|ubsio)[\w.]+)` \|", said, re.MULTILINE))
+    assert len(keys) > 80
+    assert keys - set(_conf_file._LOCAL) == set()
+
+
+def test_tenant_and_integrity(meta, tmp_path, monkeypatch):
+    path = tmp_path / "local.conf"
+    monkeypatch.setenv("MMC_LOCAL_CONFIG_PATH", str(path))
+    keys = {"ock.mmc.client.tenant": "alpha", "ock.mmc.integrity": "off"}
+    path.write_text(conf_text(meta.url, **keys), encoding="utf-8")
+    store = memcache_hybrid.DistributedObjectStore()
+    assert store.init(0) == 0
+    try:
+        assert store.put("k", b"v") == 0
+        with pymmc.Client(meta.url) as other, pymmc.Client(meta.url, tenant="alpha") as same:
+            assert (other.exists(["k"]), same.exists(["k"])) == ([False], [True])
+            assert same.stat(["k"])[0].checksum == 0
+    finally:
+        store.close()
+
+
 def test_an_unknown_key_is_a_warning(meta, tmp_path, monkeypatch, caplog):
     text = conf_text(meta.url) + "ock.mmc.local_service.dram.sise = 1GB\nno equals sign here\n"
     with caplog.at_level(logging.WARNING, "memcache_hybrid"):
@@ -48,6 +87,9 @@ def test_an_unknown_key_is_a_warning(meta, tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("key, value", [
     ("ock.mmc.local_service.dram.size", "10 bananas"),
     ("ock.mmc.local_service.dram.size", "2TB"),
+    ("ock.mmc.local_service.dram.size", "9" * 400),
+    ("ock.mmc.integrity", "sometimes"),
+    ("ock.mmc.local_service.hcom.tls.access.client", "maybe"),
     ("ock.mmc.local_service.world_size", "1025"),
     ("ock.mmc.client.timeout.seconds", "0"),
     ("ock.mmc.client.timeout.seconds", "60s"),
@@ -57,7 +99,19 @@ def test_an_unknown_key_is_a_warning(meta, tmp_path, monkeypatch, caplog):
 ])
 def test_a_wrong_value_is_an_error_that_is_named(meta, tmp_path, monkeypatch, caplog, key, value):
     assert init_with(tmp_path, monkeypatch, conf_text(meta.url, **{key: value})) == (-3000, False)
-    assert key in caplog.text
+    assert key in caplog.text and "local.conf" in caplog.text
+
+
+def test_values_are_encrypted_with_the_files_of_calls_when_they_have_none_of_their_own():
+    tls = {"ock.mmc.tls.enable": "true", "ock.mmc.tls.top.path": "/tls", "ock.mmc.tls.ca.path": "ca",
+           "ock.mmc.tls.cert.path": "cert", "ock.mmc.tls.key.path": "/own/key"}
+    on = {"ock.mmc.local_service.hcom.tls.enable": "true"}
+    both = _conf_file.LocalSettings({**tls, **on})
+    assert both.client["data_tls"] == both.node["data_tls"] == both.client["tls"] == {
+        "ca_path": "/tls/ca", "cert_path": "/tls/cert", "key_path": "/own/key"}
+    own = {"ock.mmc.local_service.hcom.tls.ca.path": "data/ca"}
+    assert _conf_file.LocalSettings({**tls, **on, **own}).client["data_tls"] == {"ca_path": "/tls/data/ca"}
+    assert "data_tls" not in _conf_file.LocalSettings({**tls, **own}).client
 
 
 def test_conf_files_that_are_none(meta, tmp_path, monkeypatch):
@@ -96,17 +150,30 @@ def test_local_config_is_typed_and_prints_itself():
     assert (config.world_size, config.protocol, config.dram_size, config.max_dram_size) == (256, "host_rdma", "1GB",
                                                                                             "64GB")
     assert (config.aggregate_io, config.read_thread_pool_size, config.tls_enable) == (True, 32, False)
-    with pytest.raises(TypeError):
-        config.world_size = "16"
-    with pytest.raises(TypeError):
-        config.aggregate_io = 1
-    with pytest.raises(TypeError):
-        config.dram_size = 1024
+    for name, wrong in (("world_size", "16"), ("world_size", 1.5), ("world_size", None), ("world_size", 1 << 31),
+                        ("world_size", 10 ** 5000), ("aggregate_io", 2), ("aggregate_io", "true"), ("dram_size", 1024),
+                        ("dram_size", None)):
+        with pytest.raises(TypeError, match=name):
+            setattr(config, name, wrong)
     with pytest.raises(AttributeError):
         config.no_such_field = 1
+    for name, given, kept in (("aggregate_io", 0, False), ("tls_enable", numpy.bool_(True), True),
+                              ("world_size", numpy.int64(16), 16), ("world_size", True, 1)):
+        setattr(config, name, given)
+        assert getattr(config, name) == kept and type(getattr(config, name)) is type(kept)
+    config = memcache_hybrid.LocalConfig()
     text = config.str()
     assert text == str(config) == repr(config)
     assert text.startswith("LocalConfig {\n  meta_service_url: tcp://127.0.0.1:5000\n") and text.endswith("\n}")
+
+
+@pytest.mark.parametrize("wrong", [None, {}, "conf", memcache_hybrid.MetaConfig()])
+def test_setup_takes_a_configuration(wrong):
+    with pytest.raises(TypeError, match="LocalConfig"):
+        memcache_hybrid.DistributedObjectStore().setup(wrong)
+    if not isinstance(wrong, memcache_hybrid.MetaConfig):
+        with pytest.raises(TypeError, match="MetaConfig"):
+            memcache_hybrid.MetaService.setup(wrong)
 
 
 def test_setup_takes_one_configuration_until_close(meta):
@@ -144,9 +211,13 @@ def test_meta_config():
     assert config.str().startswith("MetaConfig {\n")
     config.evict_threshold_high = 70
     assert memcache_hybrid.MetaService.setup(config) == -1
-    config.evict_threshold_high = 90
+    config.evict_threshold_high = 100  # as the first generation allowed
+    config.kv_events_enable = True
+    assert memcache_hybrid.MetaService.setup(config) == 0
+    memcache_hybrid.MetaService._keys = None
     config.tls_enable = True
     assert memcache_hybrid.MetaService.setup(config) == -1
+    assert pymmc.MetaService.setup(config) == -1
 
 
 def meta_conf(tmp_path, **more):
@@ -156,6 +227,7 @@ def meta_conf(tmp_path, **more):
         "ock.mmc.meta_service.config_store_url": f"tcp://127.0.0.1:{ports['store']}",
         "ock.mmc.meta_service.metrics_url": f"http://127.0.0.1:{ports['http']}",
         "ock.mmc.meta.ha.enable": "false",
+        "ock.mmc.meta.recovery_milliseconds": "0",
         "ock.mmc.log_path": ".",
         "ock.mmc.evict_threshold_high": "70",
         "ock.mmc.evict_threshold_low": "60",
@@ -173,6 +245,26 @@ def connects(port):
         return True
     except OSError:
         return False
+
+
+def test_meta_service_main_heeds_every_key_of_the_service(tmp_path, eventually):
+    """Those of later generations too: here the tokens of its pages."""
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("read let-me-in-for-a-look\n", encoding="utf-8")
+    ports, path = meta_conf(tmp_path, **{"ock.mmc.meta_service.http.token.path": str(tokens),
+                                         "ock.mmc.meta.evict_treshold_high": "1"})
+    page = urllib.request.Request(f"http://127.0.0.1:{ports['http']}/get_all_keys")
+    with Script(MAIN, stderr=True, MMC_META_CONFIG_PATH=path) as script:
+        eventually(lambda: connects(ports["http"]), "a listener on the http port")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(page, timeout=30)
+        page.add_header("Authorization", "Bearer let-me-in-for-a-look")
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert answer.status == 200
+        script.process.send_signal(signal.SIGTERM)
+        assert script.end() == 0
+        assert f"{path}:11: unknown key 'ock.mmc.meta.evict_treshold_high'" in script.process.stderr.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -213,6 +305,9 @@ def test_meta_service_main_that_cannot_start(tmp_path):
         _, path = meta_conf(tmp_path, **{"ock.mmc.meta_service_url": url})
         with Script(MAIN, MMC_META_CONFIG_PATH=path) as script:
             assert script.end() == 255
-    _, path = meta_conf(tmp_path, **{"ock.mmc.meta.ha.enable": "true"})
-    with Script(MAIN, MMC_META_CONFIG_PATH=path) as script:
-        assert script.end() == 255
+    for wrong in ({"ock.mmc.meta.ha.enable": "true"}, {"ock.mmc.evict_threshold_low": "99"}):
+        _, path = meta_conf(tmp_path, **wrong)
+        with Script(MAIN, stderr=True, MMC_META_CONFIG_PATH=path) as script:
+            assert script.end() == 255
+            said = script.process.stderr.read()
+            assert path in said and next(iter(wrong)) in said

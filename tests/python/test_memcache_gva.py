@@ -1,8 +1,10 @@
 """memcache_hybrid: values written and read by address."""
+import ctypes
 import threading
 
 import numpy
 import pytest
+from memcache_hybrid import _gva
 from memcache_support import Block, in_threads, local_config, meta, opened, store  # noqa: F401  (fixtures)
 
 L2G, G2L, G2H, H2G = 0, 1, 2, 3
@@ -94,6 +96,36 @@ def test_codes_of_copy(store, key):
     assert store.batch_copy([gva], [pointer, pointer], [1], L2G) == -3000
     assert store.batch_copy([], [], [], G2L) == 0
     assert store.batch_add_lease([key + "none"]) == [-3102]
+
+
+def test_memory_that_cannot_be_read_or_written_is_refused(store, key):
+    """As that of a device: a code, and the process lives."""
+    good = Block([64], seed=1)
+    gvas = store.batch_alloc([key + "1", key + "2"], [64, 64])
+    for nowhere in (16, (1 << 64) - 8, 1 << 64, 1 << 70):
+        assert store.batch_copy(gvas, [good.pointers[0], nowhere], [64, 64], L2G) == -3000
+    assert store.batch_copy_layers(gvas[:1], [[good.pointers[0], 4096]], [[32, 32]], L2G) == -3000
+    assert store.batch_copy(gvas, good.pointers * 2, [64, 64], L2G) == 0
+    assert store.batch_write_finish([key + "1", key + "2"], [0, 0]) == [0, 0]
+    assert store.batch_copy(gvas, [good.pointers[0], 16], [64, 64], G2L) == -3000
+    constant = ctypes.cast(ctypes.pythonapi.Py_GetVersion, ctypes.c_void_p).value  # code is not written
+    assert store.batch_copy(gvas[:1], [constant], [64], G2L) == -3000
+
+
+def test_an_address_is_never_given_to_another_value(meta, key, monkeypatch):
+    config = local_config(meta.url)
+    with opened(config) as made:
+        first = made.batch_alloc([key], [10])
+    with opened(config) as made:
+        assert made.batch_alloc([key], [10]) != first
+        assert made.batch_copy(first, Block([10]).pointers, [10], L2G) == -3000
+    monkeypatch.setattr(_gva, "ENTRIES", 4)  # after so many they begin again, and leave out what is in use
+    with opened(config) as made:
+        held = made.batch_alloc([key + "1", key + "2"], [10, 10])
+        for turn in range(9):
+            (gva,) = made.batch_alloc([f"{key}/{turn}"], [10])
+            assert 0 < gva < 1 << 63 and gva not in held
+            assert made.batch_write_finish([f"{key}/{turn}"], [1]) == [0]
 
 
 def test_another_writer_of_the_key_was_faster(store, key):

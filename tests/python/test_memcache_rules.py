@@ -1,4 +1,5 @@
 """memcache_hybrid: what its clients rely on, a test for each rule, by its number (docs/compat_memcache.md)."""
+import asyncio
 import copy
 import ctypes
 
@@ -91,6 +92,19 @@ def test_r6_sixteen_threads_on_one_store(store, key):
                 assert store.get(name) == b""
 
     in_threads(work, 16)
+
+
+def test_r6_from_asyncio_by_its_threads(store, key):
+    async def one(number):
+        name = f"{key}/{number}"
+        assert await asyncio.to_thread(store.put, name, name.encode() * 5000) == 0
+        assert await asyncio.to_thread(store.is_exist, name) == 1
+        return await asyncio.to_thread(store.get, name) == name.encode() * 5000
+
+    async def run():
+        assert all(await asyncio.gather(*map(one, range(64))))
+
+    asyncio.run(run())
 
 
 def test_r7_a_metadata_only_client(daemon_pool, key):
@@ -226,13 +240,15 @@ def test_r18_a_value_into_room_of_another_size_is_an_error(store, key):
     assert store.batch_get_into([key, key], [larger.pointers[0], smaller.pointers[0]], [1001, 999]) == [-1, -1]
 
 
-def test_r19_exist_leases(key):
+def test_r19_exist_and_key_info_lease(key):
     with pymmc.MetaService("tcp://127.0.0.1:0") as service, opened(local_config(service.url, dram="32MB")) as made:
         assert made.put_batch([f"{key}/hit", f"{key}/not asked for"], [bytes(1 << 20)] * 2) == 0
         assert made.batch_is_exist([f"{key}/hit", f"{key}/missing"]) == [1, 0]
         with pymmc.Client(service.url) as client:
             leased, other = client.stat([f"{key}/hit", f"{key}/not asked for"])
-        assert leased.lease_left > 0 and other.lease_left == 0 and leased.pins == 0
+            assert leased.lease_left > 0 and other.lease_left == 0 and leased.pins == 0
+            assert [info.size() for info in made.batch_get_key_info([f"{key}/not asked for", "no"])] == [1 << 20, 0]
+            assert client.stat([f"{key}/not asked for"])[0].lease_left > 0
 
 
 def test_r22_close_as_often_as_one_likes(meta):

@@ -2,13 +2,14 @@
 import asyncio
 import gc
 import os
+import select
 import threading
 
 import numpy as np
 import pytest
 
 import pymmc
-from pymmc import Code
+from pymmc import Code, lmcache
 
 
 def test_all_calls(daemon_pool, key):
@@ -162,3 +163,82 @@ def test_exists_with_a_lease(key):
             assert (await client.stat([key]))[0].lease_left > 30
 
     asyncio.run(run())
+
+
+def test_closed_and_connected_again():
+    async def run():
+        client = pymmc.AsyncClient("local://?dram=16MB")
+        for turn in range(2):
+            assert await client.connect() is await client.connect() is client
+            assert await client.put_one(f"k{turn}", b"x")
+            await asyncio.gather(client.close(), client.close())
+            with pytest.raises(pymmc.ClosedError):
+                await client.exists(["k"])
+            assert client.client.closed
+
+    asyncio.run(run())
+
+
+def test_two_connect_at_once():
+    async def run():
+        client = pymmc.AsyncClient("local://?dram=16MB")
+        await asyncio.gather(client.connect(), client.connect())
+        assert await client.put_one("k", b"x") and await client.get_one("k") == b"x"
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_close_goes_on_when_its_caller_is_cancelled():
+    async def main(view):
+        async with pymmc.AsyncClient(cluster.meta_url) as client:
+            put = asyncio.ensure_future(client.put([("wanted", b"x" * (7 << 20))], timeout=60))
+            while not client._calls:
+                await asyncio.sleep(0)
+            closing = asyncio.ensure_future(client.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            view.release()
+            assert (await put)[0].ok
+            await client.close()
+            assert client.client.closed
+
+    with pymmc.Cluster.local("8MB", lease=0.05) as cluster, cluster.client() as other:
+        other.put_one("pinned", b"y" * (7 << 20))
+        asyncio.run(main(other.view("pinned")))
+
+
+def test_the_native_plug_in_of_lmcache(daemon_pool, key):
+    """Its calls as an L2 adapter makes them: submit, wait for the descriptor, drain."""
+    connector = lmcache.Connector(daemon_pool.meta_url, timeout=30)
+
+    def ended(future):
+        assert select.select([connector.event_fd()], [], [], 60)[0]
+        ((number, fine, error, bools),) = connector.drain_completions()
+        assert number == future
+        return fine, bool(error), bools
+
+    keys = [f"{key}@{n:08x}" for n in range(3)]
+    values = [bytes([n]) * 5000 for n in (1, 2)]
+    try:
+        assert ended(connector.submit_batch_set(keys[:2], list(map(memoryview, values)))) == (True, False, [True, True])
+        assert ended(connector.submit_batch_set(keys[:1], [memoryview(b"other")])) == (True, False, [True])
+        assert ended(connector.submit_batch_exists(keys)) == (True, False, [True, True, False])
+        rooms = [bytearray(5000) for _ in keys]
+        assert ended(connector.submit_batch_get(keys, list(map(memoryview, rooms)))) == (False, True,
+                                                                                         [True, True, False])
+        assert rooms[:2] == values
+        assert ended(connector.submit_batch_delete(keys[1:])) == (False, True, [True, False])
+        assert ended(connector.submit_batch_exists(keys)) == (True, False, [True, False, False])
+        with pytest.raises(ValueError, match="3 keys with 2"):
+            connector.submit_batch_get(keys, list(map(memoryview, values)))
+        with pytest.raises(ValueError, match="1 keys with 2"):
+            connector.submit_batch_set(keys[:1], list(map(memoryview, values)))
+        assert connector.drain_completions() == []
+    finally:
+        connector.close()
+        connector.close()
+    with pytest.raises(pymmc.ClosedError):
+        connector.submit_batch_exists(keys)

@@ -77,6 +77,69 @@ def test_dlpack_memory_is_given_back(local):
     assert sys.getrefcount(array) == before
 
 
+class DlTensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
+                ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8),
+                ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64)]
+
+
+class Versioned(ctypes.Structure):
+    """DLManagedTensorVersioned."""
+
+    DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    _fields_ = [("major", ctypes.c_uint32), ("minor", ctypes.c_uint32), ("context", ctypes.c_void_p),
+                ("deleter", DELETER), ("flags", ctypes.c_uint64), ("tensor", DlTensor)]
+
+
+class Dlpack1:
+    """Memory of the first version of DLPack's ABI, which says whether it may be written."""
+
+    def __init__(self, array, flags=0, major=1):
+        self.given_back = 0
+        self._array = array
+        self._shape = (ctypes.c_int64 * 1)(array.size)
+        tensor = DlTensor(array.ctypes.data, 1, 0, 1, 1, 8 * array.itemsize, 1, self._shape, None, 0)
+        self._managed = Versioned(major, 0, None, Versioned.DELETER(self._give_back), flags, tensor)
+
+    def _give_back(self, _):
+        self.given_back += 1
+
+    def __dlpack__(self, *, max_version=None):
+        assert max_version == (1, 0)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return new(ctypes.addressof(self._managed), b"dltensor_versioned", None)
+
+
+@pytest.mark.parametrize("wrap", [Tensor, Dlpack1])
+def test_tensors_in_memory_that_may_not_be_written(local, wrap, tmp_path):
+    """As a tensor over a file that was mapped for reading: a code instead of a signal."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"w" * mmap.PAGESIZE)
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    tensor = wrap(np.frombuffer(mapped, dtype=np.uint8))
+    assert local.put_one("t", tensor)
+    result = local.get_into([("t", tensor)])[0]
+    assert result.code == Code.INVALID_ARGUMENT and "can write" in result.status.message
+    target = np.zeros(mmap.PAGESIZE, np.uint8)
+    assert [r.ok for r in local.get_into([("t", tensor), ("t", wrap(target))])] == [False, True]
+    assert target.tobytes() == b"w" * mmap.PAGESIZE
+
+
+def test_dlpack_memory_that_may_not_be_written(local):
+    source, target = np.arange(100, dtype=np.int32), np.zeros(100, dtype=np.int32)
+    read_only, writable = Dlpack1(source, flags=1), Dlpack1(target)
+    assert local.put_one("d", read_only) and local.get_into([("d", writable)])[0].ok
+    assert np.array_equal(source, target) and (read_only.given_back, writable.given_back) == (1, 1)
+    for flags, why in ((1, "read-only"), (2, "a copy"), (3, "read-only")):
+        with pytest.raises(pymmc.InvalidArgumentError, match=why):
+            local.get_into([("d", Dlpack1(target, flags=flags))])
+    with pytest.raises(pymmc.InvalidArgumentError, match="version 2"):
+        local.put([("e", Dlpack1(source, major=2))])
+
+
 @pytest.mark.parametrize("strided", [
     np.arange(10)[::2], np.zeros((4, 4), order="F")[:, :2], np.zeros((4, 4)).T[:2], memoryview(b"abcdef")[::2]])
 def test_strided_buffers_are_refused(local, strided):
@@ -234,6 +297,28 @@ def test_what_cannot_be_registered(client, key):
     with pytest.raises(pymmc.NotFoundError):
         client.unregister(at)
     del keep, kept
+
+
+@pytest.mark.parametrize("wrap", [None, Tensor, Dlpack1])
+def test_a_target_that_was_made_read_only_since(local, wrap):
+    page = mmap.PAGESIZE
+    made = mmap.mmap(-1, page)
+    array = np.frombuffer(made, dtype=np.uint8)
+    target = (array.ctypes.data, page) if wrap is None else wrap(array)
+    assert local.put_one("r", b"x" * page)
+    assert local.get_into([("r", target)])[0].ok and array[-1] == ord("x")
+    libc = ctypes.CDLL(None)
+    assert libc.mprotect(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(page), mmap.PROT_READ) == 0
+    assert local.get_into([("r", target)])[0].code == Code.INVALID_ARGUMENT
+    assert local.put_one("s", target) and local.get_one("s") == b"x" * page
+
+
+def test_targets_keep_their_bytes_when_nothing_is_read(client, key):
+    arrays = [np.arange(n, n + 5000, dtype=np.int64) for n in range(300)]
+    codes, _ = client.get_ptrs([f"{key}/{n}" for n in range(300)], [[a.ctypes.data] for a in arrays],
+                               [[a.nbytes] for a in arrays])
+    assert codes == [Code.NOT_FOUND] * 300
+    assert all(np.array_equal(a, np.arange(n, n + 5000, dtype=np.int64)) for n, a in enumerate(arrays))
 
 
 def test_registered_memory_that_is_read_only_is_no_target(client, key):

@@ -199,7 +199,9 @@ def test_replicas_lie_on_distinct_nodes(cluster_pool, key):
 
 
 def test_memory_contributed_by_a_client(cluster_pool, key):
-    with cluster_pool.client(contribute_dram="4MB", contribute={"name": "lent-" + key[-8:]}) as lender:
+    more = {"name": "lent-" + key[-8:]}
+    with cluster_pool.client(contribute_dram="4MB", contribute=more) as lender:
+        assert more == {"name": lender.node_name}
         assert lender.node_name == "lent-" + key[-8:]
         with cluster_pool.client() as client:
             assert client.put_one(key, b"here", preferred_nodes=[lender.node_name])

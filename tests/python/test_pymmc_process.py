@@ -1,12 +1,11 @@
 """The module in its process: import, errors, closing, threads, fork, the end of the interpreter."""
-import ast
 import ctypes
 import pickle
 import random
+import re
 import socket
 import sys
 import threading
-from pathlib import Path
 
 import cluster as daemons
 import numpy as np
@@ -24,20 +23,6 @@ def test_codes_and_exceptions():
     assert "NO_SPACE: full" in str(error)
 
 
-def test_the_stub_names_what_is_there():
-    """Every public name of the type stub, and of its classes, exists; and every exported name is in it."""
-    tree = ast.parse((Path(pymmc.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"}
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert set(pymmc.__all__) == set(classes) | functions
-    for name, node in classes.items():
-        for member in node.body:
-            if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and member.name != "__buffer__":
-                assert hasattr(getattr(pymmc, name), member.name), f"{name}.{member.name}"
-    assert [(c.name, c.value) for c in Code] == [
-        (m.targets[0].id, m.value.value) for m in classes["Code"].body if isinstance(m, ast.Assign)]
-
-
 def test_statuses(local):
     stored, missing = local.put([("k", b"x")])[0], local.remove(["nobody"])[0]
     assert stored and stored == 0 and stored == Code.OK and stored != missing and int(missing) == 7
@@ -48,19 +33,21 @@ def test_statuses(local):
     assert failed.value.key == "nobody" and failed.value.code is Code.NOT_FOUND
 
 
-@pytest.mark.parametrize("options", [{"bogus": 1}, {"Timeout": 1}])
+@pytest.mark.parametrize("options", [{"bogus": 1}, {"Timeout": 1}, {"lone\udc80": 1}])
 def test_unknown_options(options):
-    with pytest.raises(TypeError, match=next(iter(options))):
+    shown = re.escape(repr(next(iter(options))))
+    with pytest.raises(TypeError, match=shown):
         pymmc.Client("local://?dram=16MB", **options)
-    with pytest.raises(TypeError, match=next(iter(options))):
+    with pytest.raises(TypeError, match=shown):
         pymmc.MetaService("tcp://127.0.0.1:0", **options)
-    with pytest.raises(TypeError, match=next(iter(options))):
+    with pytest.raises(TypeError, match=shown):
         pymmc.LocalService("tcp://127.0.0.1:1", **options)
 
 
 @pytest.mark.parametrize("options", [{"timeout": -1}, {"timeout": float("nan")}, {"tcp_connections": 0},
                                      {"async_threads": "four"}, {"name": 5}, {"contribute_dram": "1GB"},
-                                     {"async_queue": -1}])
+                                     {"async_queue": -1}, {"same_host": "false"}, {"location_cache": b"0"},
+                                     {"name": "\ud800"}])
 def test_wrong_options(options):
     with pytest.raises(pymmc.InvalidArgumentError):
         pymmc.Client("local://?dram=16MB", **options)
@@ -87,6 +74,20 @@ def test_sizes():
             pymmc.parse_size(wrong)
     with pytest.raises(TypeError):
         pymmc.parse_size(1.5)
+
+    class Failing:
+        def __index__(self):
+            raise OSError("no number today")
+
+        def __bool__(self):
+            raise OSError("no truth today")
+
+    with pytest.raises(OSError, match="number"):
+        pymmc.parse_size(Failing())
+    with pytest.raises(OSError, match="truth"):
+        pymmc.Client("local://?dram=16MB", same_host=Failing())
+    with pytest.raises(TypeError):
+        pymmc._pymmc.AsyncQueue(None)
 
 
 def test_close_twice_and_calls_after_it():
@@ -140,6 +141,34 @@ def test_services():
     assert not meta.running
     with pytest.raises(pymmc.MmcError):
         pymmc.MetaService("tcp://127.0.0.1:0", evict_threshold_high=50, evict_threshold_low=60)
+
+
+def test_a_meta_service_of_a_conf_file(tmp_path):
+    conf = tmp_path / "meta.conf"
+    conf.write_text("ock.mmc.meta_service_url = tcp://127.0.0.1:0\nock.mmc.evict_threshold_high = 70\n"
+                    "ock.mmc.evict_treshold_low = 60\n", encoding="utf-8")
+    settings = {"ock.mmc.meta_service.metrics_url": "", "ock.mmc.evict_threshold_low": "50",
+                "ock.mmc.meta.recovery_milliseconds": "0"}
+    values, warnings = pymmc.MetaService.read_conf(str(conf), settings)
+    assert (values["ock.mmc.evict_threshold_high"], values["ock.mmc.evict_threshold_low"]) == ("70", "50")
+    assert len(warnings) == 1 and f"{conf}:3: unknown key" in warnings[0]
+    with pymmc.MetaService.from_conf(str(conf), settings) as meta, pymmc.Client(meta.url) as client:
+        assert type(meta) is pymmc.MetaService and meta.running and str(meta.port) in meta.url and meta.http_port == 0
+        assert (client.cluster().evict_threshold_high, client.cluster().evict_threshold_low) == (70, 50)
+    for wrong in ({"ock.mmc.evict_threshold_low": "70"}, {"ock.mmc.no_such_key": "1"}):
+        with pytest.raises(pymmc.ConfigError, match=next(iter(wrong))):
+            pymmc.MetaService.from_conf(str(conf), wrong)
+    with pytest.raises(pymmc.MmcError, match="none.conf"):
+        pymmc.MetaService.read_conf(str(tmp_path / "none.conf"))
+
+
+def test_access_of_a_node_is_checked():
+    with pymmc.MetaService("tcp://127.0.0.1:0") as meta:
+        with pytest.raises(pymmc.InvalidArgumentError, match="client_access='all': none, read and write"):
+            pymmc.LocalService(meta.url, dram="4MB", client_access="all")
+        with pymmc.LocalService(meta.url, dram="4MB", client_access="read", local_access="write", data_tickets=False,
+                                shm_group_writes=False) as node:
+            assert node.running
 
 
 def test_run_meta_service():

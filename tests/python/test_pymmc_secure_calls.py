@@ -40,12 +40,25 @@ def test_conf_keys_become_the_option():
              "key_path": "/opt/ock/security/certs/key.pem"}
     settings = _conf_file.LocalSettings(keys)
     assert settings.client["tls"] == settings.node["tls"] == paths
-    assert _conf_file.MetaSettings(keys).options["tls"] == paths
     assert "tls" not in _conf_file.LocalSettings({**keys, "ock.mmc.tls.enable": "false"}).client
     with pytest.raises(_conf_file.ConfigError, match="needs ock.mmc.tls.key.path"):
         _conf_file.LocalSettings({**keys, "ock.mmc.tls.key.path": ""})
     with pytest.raises(_conf_file.ConfigError, match="set ock.mmc.tls.enable = true"):
         _conf_file.LocalSettings({"ock.mmc.config_store.tls.enable": "true"})
+
+
+def test_a_meta_service_of_a_conf_file_speaks_tls(certificates, tmp_path):
+    files = certificates.files("meta")
+    conf = tmp_path / "meta.conf"
+    conf.write_text("ock.mmc.meta_service_url = tcp://127.0.0.1:0\nock.mmc.meta_service.metrics_url =\n"
+                    f"ock.mmc.tls.enable = true\nock.mmc.tls.ca.path = {files['ca_path']}\n"
+                    f"ock.mmc.tls.cert.path = {files['cert_path']}\nock.mmc.tls.key.path = {files['key_path']}\n",
+                    encoding="utf-8")
+    with pymmc.MetaService.from_conf(str(conf)) as meta:
+        with pytest.raises(pymmc.MmcError, match="speaks TLS only"):
+            pymmc.Client(meta.url, timeout=2)
+        with pymmc.Client(meta.url, tls=certificates.files("client")) as client:
+            assert client.cluster().nodes == []
 
 
 @pytest.fixture(name="both", scope="module")

@@ -178,7 +178,7 @@ TEST(MetaConf, TlsNeedsItsFiles) {
 
 TEST(MetaConf, RangesOfThePublishedKeys) {
   for (const char* line :
-       {"ock.mmc.evict_threshold_high = 100", "ock.mmc.evict_threshold_low = 99",
+       {"ock.mmc.evict_threshold_high = 101", "ock.mmc.evict_threshold_low = 99",
         "ock.mmc.log_rotation_file_size = 501", "ock.mmc.log_rotation_file_count = 51",
         "ock.mmc.log_rotation_file_count = 0", "ock.mmc.log_level = loud",
         "ock.mmc.meta_service_url = tcp://127.0.0.1:1024",

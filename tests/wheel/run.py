@@ -88,7 +88,7 @@ def main(sources, work, build_type="Release"):
     try:
         fetch(python, env, *TOOLS)
         # What the isolated build will ask the index for: asked here, so that a lack of it is no failure of the build.
-        fetch(python, env, "--dry-run", "scikit-build-core>=0.9", "pybind11>=2.12,<3")
+        fetch(python, env, "--dry-run", "scikit-build-core>=0.11", "pybind11>=2.12,<3")
     except NotToBeHad as reason:
         print(f"skipped: {reason}")
         return SKIPPED
@@ -103,7 +103,18 @@ def main(sources, work, build_type="Release"):
     repaired = for_other_systems(python, env, core, work / "repaired")
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--force-reinstall",
                     "--disable-pip-version-check", repaired], env=env, check=True)
-    return failed or subprocess.run([*pytest, tests[0]], env=env, cwd=work, check=False).returncode
+    failed = failed or subprocess.run([*pytest, tests[0]], env=env, cwd=work, check=False).returncode
+    return failed or left_behind(python, env, clean)
+
+
+def left_behind(python, env, clean):
+    """1 when something of the wheels is still there after `pip uninstall`."""
+    subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "pymmc", "mmc-compat"], env=env, check=True)
+    names = ("pymmc", "mmc", "memcache", "mooncake", "mc_store")
+    left = [path for folder in ("bin", "lib/python*/site-packages") for path in clean.glob(f"{folder}/*")
+            if path.name.startswith(names)]
+    print("left behind by pip uninstall:", ", ".join(map(str, left)) or "nothing")
+    return int(bool(left))
 
 
 if __name__ == "__main__":

@@ -32,12 +32,21 @@ def test_modules_are_those_of_the_environment(name):
 
 
 def test_nothing_else_is_needed():
-    assert importlib.metadata.requires("mmc-compat")[0] == "pymmc"
     hard = [one for name in ("pymmc", "mmc-compat") for one in importlib.metadata.requires(name) or ()
             if "extra ==" not in one]
-    assert hard == ["pymmc"]
+    assert hard == [f"pymmc=={importlib.metadata.version('pymmc')}"]
     with pytest.raises(ImportError):
         importlib.import_module("torch")
+
+
+@pytest.mark.parametrize("name", ["pymmc", "mmc-compat"])
+def test_metadata(name):
+    said = importlib.metadata.metadata(name)
+    assert said["Version"] == importlib.import_module("pymmc").__version__
+    assert said["License-Expression"] == "Apache-2.0" and said["Requires-Python"] == ">=3.9" and said["Summary"]
+    assert said.get_payload().startswith(f"# {name}\n")
+    (text,) = (file for file in importlib.metadata.files(name) if file.name == "LICENSE")
+    assert "Apache License" in text.read_text()
 
 
 def test_types_are_there():

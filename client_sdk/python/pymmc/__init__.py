@@ -46,7 +46,8 @@ class Client(_pymmc.Client):
     Options: name; tenant (whose keys these are; "": the default tenant); timeout (of calls that give none; 60),
     connect_retry (keep trying for so long; 0), lease (0: the service's), in seconds; location_cache,
     location_cache_keys; same_host (use shared memory; True); tcp_connections (per node; 4), tcp_congestion_control;
-    copy_threads (0); async_threads (4), async_queue (4096); tls (a dict of paths: ca_path, cert_path, key_path;
+    copy_threads (0); async_threads (4), async_queue (4096); integrity ("put": values are stored with checksums;
+    "verify": and compared by whole reads; "off"); tls (a dict of paths: ca_path, cert_path, key_path;
     crl_path, key_pass_path, decrypter_path), data_tls (the same, for values that travel over TCP; LocalService has it
     too); contribute_dram (memory of this process lent to the pool, "1GB"),
     contribute (more options of LocalService, as a dict).

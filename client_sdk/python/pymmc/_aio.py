@@ -31,7 +31,7 @@ class AsyncClient:
         self._queue = None
         self._loop = None
         self._calls = {}
-        self._closing = False
+        self._closing = None  # the task that closes
 
     @property
     def client(self):
@@ -48,6 +48,10 @@ class AsyncClient:
         client = self._given
         if client is None:
             client = await loop.run_in_executor(None, lambda: Client(self._meta_url, **self._options))
+        if self._queue is not None:  # another connect() was faster
+            if self._given is None:
+                await loop.run_in_executor(None, client.close)
+            return self
         self._client = client
         self._loop = loop
         self._queue = _pymmc.AsyncQueue(client)
@@ -69,7 +73,7 @@ class AsyncClient:
                 call.future.set_exception(answer)
 
     def _open_queue(self):
-        if self._queue is None or self._closing:
+        if self._queue is None or self._closing is not None:
             raise error_for(Code.CLOSED, "the client is not connected; use connect() or async with", None)
         return self._queue
 
@@ -161,18 +165,22 @@ class AsyncClient:
         return value_of((await self.get_results((key,), timeout=timeout))[0], key)
 
     async def close(self):
-        """Ends the session; calls under way end first. Idempotent."""
-        if self._queue is None or self._closing:
+        """Ends the session; calls under way end first. Idempotent; goes on when the caller is cancelled."""
+        if self._queue is None:
             return
-        self._closing = True
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self):
         calls = self._calls.values()
         under_way = [f for c in calls for f in (c.future, c.late) if f is not None and not f.done()]
         if under_way:
             await asyncio.wait(under_way)
         self._loop.remove_reader(self._queue.fileno())
-        self._queue = None
         if self._given is None:
             await self._loop.run_in_executor(None, self._client.close)
+        self._queue = self._closing = None
 
     async def __aenter__(self):
         return await self.connect()

@@ -33,11 +33,13 @@ class Connector:
 
     def submit_batch_set(self, keys, memoryviews):
         """Stores values; one that is there already counts as stored."""
-        return self._start(_stored, lambda: self._queue.put(list(zip(keys, memoryviews)), replicas=self._replicas))
+        pairs = _pairs(keys, memoryviews)
+        return self._start(_stored, lambda: self._queue.put(pairs, replicas=self._replicas))
 
     def submit_batch_get(self, keys, memoryviews):
         """Reads values into memory of exactly their sizes."""
-        return self._start(_read, lambda: self._queue.get_into(list(zip(keys, memoryviews))))
+        pairs = _pairs(keys, memoryviews)
+        return self._start(_read, lambda: self._queue.get_into(pairs))
 
     def submit_batch_exists(self, keys):
         """Whether values are there; those stay readable for the service's default lease."""
@@ -71,6 +73,12 @@ class Connector:
             return future, True, "", bools
         wrong = next((one for one, fine in zip(answer, bools) if not fine), None)
         return future, wrong is None, "" if wrong is None else str(getattr(wrong, "status", wrong)), bools
+
+
+def _pairs(keys, memoryviews):
+    if len(keys) != len(memoryviews):
+        raise ValueError(f"{len(keys)} keys with {len(memoryviews)} memoryviews: one for each is needed")
+    return list(zip(keys, memoryviews))
 
 
 def _stored(statuses):

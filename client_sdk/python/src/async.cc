@@ -189,8 +189,9 @@ py::list AsyncQueue::Take() {
 void BindAsync(py::module_& m) {
   py::class_<AsyncQueue>(m, "AsyncQueue", "Calls of one asyncio loop; see AsyncClient.")
       .def(py::init([](const std::shared_ptr<ClientState>& state) {
-        return std::make_unique<AsyncQueue>(state);
-      }))
+             return std::make_unique<AsyncQueue>(state);
+           }),
+           py::arg("client").none(false))
       .def("fileno", &AsyncQueue::fd)
       .def("take", &AsyncQueue::Take)
       .def(

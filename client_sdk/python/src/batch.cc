@@ -148,6 +148,15 @@ void ItemBatch::PushRaw(uint64_t address, uint64_t bytes) {
   if (bytes > 0 && address > ~uint64_t{0} - (bytes - 1))
     return SetWrong("a piece of " + std::to_string(bytes) + " bytes does not end in memory");
   Push(address, bytes);
+  LookAt(address, bytes);
+}
+
+void ItemBatch::PushTensor(uint64_t address, uint64_t bytes) {
+  Push(address, bytes);
+  if (use_ == Use::kWrite) LookAt(address, bytes);
+}
+
+void ItemBatch::LookAt(uint64_t address, uint64_t bytes) {
   if (bytes == 0 || address == 0 || Registered({address, bytes})) return;
   if (use_ == Use::kWrite) {
     raw_targets_.push_back({address, bytes});
@@ -170,10 +179,11 @@ bool ItemBatch::Registered(const MemoryRange& piece) const {
 }
 
 void ItemBatch::CheckRaw() {
-  for (const size_t at : Unreadable(raw_ends_)) {
+  const bool written = use_ == Use::kWrite;
+  for (const size_t at : written ? UnwritableBytes(raw_ends_) : Unreadable(raw_ends_)) {
     SetWrong(&entries_[raw_entries_[at]],
              "byte " + std::to_string(reinterpret_cast<uintptr_t>(raw_ends_[at])) +
-                 " of a piece is not in memory that this process can read");
+                 " of a piece is not in memory that this process can " + (written ? "write" : "read"));
   }
   for (const size_t at : Unwritable(raw_targets_)) {
     Entry& entry = entries_[raw_target_entries_[at]];
@@ -277,14 +287,13 @@ void ItemBatch::AddTensor(PyObject* piece) {
                                : tensor.attr("numel")() * tensor.attr("element_size")();
   Py_INCREF(piece);
   held_.push_back(piece);
-  Push(ToUint(py::object(tensor.attr("data_ptr")()).ptr(), "data_ptr()"),
-       ToUint(bytes.ptr(), "nbytes"));
+  PushTensor(ToUint(py::object(tensor.attr("data_ptr")()).ptr(), "data_ptr()"), ToUint(bytes.ptr(), "nbytes"));
 }
 
 void ItemBatch::AddDlpack(PyObject* piece) {
   const DlpackMemory memory = TakeDlpack(piece, use_ == Use::kWrite);
   releases_.emplace_back(&ReleaseDlpack, memory.owner);
-  Push(memory.address, memory.bytes);
+  PushTensor(memory.address, memory.bytes);
 }
 
 void ItemBatch::AddPointers(PyObject* keys, PyObject* ptrs, PyObject* sizes, PyObject* offsets) {

@@ -109,6 +109,9 @@ class ItemBatch {
   // Of memory that is nobody's object: CheckRaw() looks whether it is there, and can be written where it is a target.
   // What is registered was looked at then.
   void PushRaw(uint64_t address, uint64_t bytes);
+  // Of an object that does not say whether its memory may be written: CheckRaw() looks at targets.
+  void PushTensor(uint64_t address, uint64_t bytes);
+  void LookAt(uint64_t address, uint64_t bytes);  // in CheckRaw(), unless it is registered
   void CheckRaw();
   template <typename R>
   std::vector<R> Merge(std::vector<R> tried) const;
@@ -123,7 +126,7 @@ class ItemBatch {
   std::vector<Buffer> targets_;       // Use::kWrite
   std::vector<const void*> raw_ends_;  // first and last bytes of raw pieces
   std::vector<size_t> raw_entries_;    // whose they are
-  std::vector<MemoryRange> raw_targets_;     // raw pieces; Use::kWrite
+  std::vector<MemoryRange> raw_targets_;     // raw pieces, and tensors; Use::kWrite
   std::vector<size_t> raw_target_entries_;   // whose they are
   std::vector<PyObject*> held_;
   std::deque<Py_buffer> buffers_;

@@ -1,5 +1,5 @@
-// Memory of tensors that speak DLPack (ABI 0.x, the one that __dlpack__() answers when it is asked
-// for nothing else).
+// Memory of tensors that speak DLPack: ABI 1, which says whether memory may be written, and the one
+// before, which cannot name memory that may not.
 //
 // Thread safety: with the GIL. Ownership: TakeDlpack's owner is given back with ReleaseDlpack,
 // once.
@@ -17,8 +17,8 @@ struct DlpackMemory {
   void* owner = nullptr;
 };
 
-// Raises MmcError: UNSUPPORTED (memory of a device), INVALID_ARGUMENT (strided, or `writable` was
-// refused).
+// Raises MmcError: UNSUPPORTED (memory of a device), INVALID_ARGUMENT (strided; `writable`, and it is read-only or a
+// copy).
 DlpackMemory TakeDlpack(PyObject* object, bool writable);
 void ReleaseDlpack(void* owner);
 

@@ -198,32 +198,42 @@ py::list Notes(PyEngine& self) {
 using EngineClass = py::class_<PyEngine, Handle>;
 
 void BindMemory(EngineClass& c) {
-  c.def("register", &Register, py::arg("address"), py::arg("bytes"))
+  c.def("register", &Register, py::arg("address"), py::arg("bytes"),
+        "Lends memory of this process: all of it must be readable; what this process may not write, others may only "
+        "read. Raises InvalidArgumentError for what is no memory of the host.")
       .def(
           "unregister",
           [](PyEngine& self, uint64_t address) {
             engine::Engine& engine = self.get();
             RaiseUnlessOk(Released([&] { return engine.Unregister(address); }));
           },
-          py::arg("address"))
+          py::arg("address"),
+          "No other process reads or writes it any more when this returns. Raises NotFoundError.")
       .def(
           "allocate",
           [](PyEngine& self, uint64_t bytes) {
             engine::Engine& engine = self.get();
             return ValueOrRaise(Released([&] { return engine.Allocate(bytes); }));
           },
-          py::arg("bytes"))
+          py::arg("bytes"), "The address of registered memory of zeros, aligned to pages.")
       .def(
           "free",
           [](PyEngine& self, uint64_t address) {
             engine::Engine& engine = self.get();
             RaiseUnlessOk(Released([&] { return engine.Free(address); }));
           },
-          py::arg("address"))
+          py::arg("address"), "Gives back what allocate() gave. Raises NotFoundError.")
       .def(
           "holds", [](PyEngine& self, uint64_t address, uint64_t bytes) { return self.get().Holds(address, bytes); },
-          py::arg("address"), py::arg("bytes"));
+          py::arg("address"), py::arg("bytes"), "Whether all these bytes are registered.");
 }
+
+constexpr char kMoves[] =
+    "One contiguous move for each of local[i], remote[i] (addresses) and sizes[i] (bytes); timeout in seconds. Raises "
+    "OutOfRangeError when some of it is in no registered memory of the peer \"host:port\": nothing of that is moved; "
+    "UnavailableError, DeadlineError, MmcError (UNCONFIRMED) when it broke off: other pieces may have been moved.";
+constexpr char kSubmits[] =
+    "The same on a thread of the engine: a number for poll() or wait(). The memory must stay until then.";
 
 template <Direction kWay>
 void BindTransfers(EngineClass& c, const char* name, const char* submit) {
@@ -231,14 +241,15 @@ void BindTransfers(EngineClass& c, const char* name, const char* submit) {
        name,
        [](PyEngine& self, const std::string& peer, const Numbers& local, const Numbers& remote, const Numbers& sizes,
           const py::object& timeout) { Transfer(self, kWay, peer, local, remote, sizes, timeout); },
-       py::arg("peer"), py::arg("local"), py::arg("remote"), py::arg("sizes"), py::arg("timeout") = py::none())
+       py::arg("peer"), py::arg("local"), py::arg("remote"), py::arg("sizes"), py::arg("timeout") = py::none(), kMoves)
       .def(
           submit,
           [](PyEngine& self, std::string peer, const Numbers& local, const Numbers& remote, const Numbers& sizes,
              const py::object& timeout) {
             return Submit(self, kWay, std::move(peer), local, remote, sizes, timeout);
           },
-          py::arg("peer"), py::arg("local"), py::arg("remote"), py::arg("sizes"), py::arg("timeout") = py::none());
+          py::arg("peer"), py::arg("local"), py::arg("remote"), py::arg("sizes"), py::arg("timeout") = py::none(),
+          kSubmits);
 }
 
 }  // namespace
@@ -247,11 +258,13 @@ void BindEngine(py::module_& m) {
   EngineClass c(m, "TransferEngine");
   c.def(py::init(&Make))
       .def("start", &Start, py::arg("url"), py::arg("options"))
-      .def("close",
-           [](PyEngine& self) {
-             const GilRelease released;
-             self.End();
-           })
+      .def(
+          "close",
+          [](PyEngine& self) {
+            const GilRelease released;
+            self.End();
+          },
+          "Fails what waits; transfers that move bytes end first, with their timeout at the latest. Idempotent.")
       .def_property_readonly("running", [](PyEngine& self) { return !self.foreign() && self.get().running(); })
       .def_property_readonly("port", [](PyEngine& self) { return self.get().port(); })
       .def_property_readonly("stats",
@@ -262,23 +275,26 @@ void BindEngine(py::module_& m) {
                                out["tcp_bytes"] = stats.tcp_bytes;
                                return out;
                              })
-      .def("poll", &Poll, py::arg("number"))
-      .def("wait", &Wait, py::arg("number"))
+      .def("poll", &Poll, py::arg("number"),
+           "The Status of a submitted transfer, once; None: it runs. Raises NotFoundError: not submitted, or answered "
+           "already.")
+      .def("wait", &Wait, py::arg("number"), "Raises what the transfer met.")
       .def(
           "send_note",
           [](PyEngine& self, const std::string& peer, const std::string& name, const std::string& text) {
             engine::Engine& engine = self.get();
             RaiseUnlessOk(Released([&] { return engine.Send(peer, {name, text}); }));
           },
-          py::arg("peer"), py::arg("name"), py::arg("text"))
-      .def("take_notes", &Notes)
+          py::arg("peer"), py::arg("name"), py::arg("text"),
+          "A short message (1 MiB at most) that the peer finds in take_notes().")
+      .def("take_notes", &Notes, "[(name, text)] of what peers have sent.")
       .def(
           "first_address",
           [](PyEngine& self, const std::string& peer) {
             engine::Engine& engine = self.get();
             return ValueOrRaise(Released([&] { return engine.FirstAddress(peer); }));
           },
-          py::arg("peer"));
+          py::arg("peer"), "Of what the peer registered first; 0: nothing is.");
   BindMemory(c);
   BindTransfers<Direction::kRead>(c, "read", "submit_read");
   BindTransfers<Direction::kWrite>(c, "write", "submit_write");

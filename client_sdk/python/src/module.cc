@@ -29,7 +29,8 @@ State Connect(const std::string& meta_url, const py::dict& keywords) {
   local::LocalOptions lend;
   const bool lends = !dram.is_none() || !contribute.is_none();
   if (lends) {
-    py::dict of(contribute.is_none() ? py::dict() : py::dict(contribute));
+    const py::dict given = contribute.is_none() ? py::dict() : py::dict(contribute);
+    const auto of = py::reinterpret_steal<py::dict>(PyDict_Copy(given.ptr()));  // the caller's stays as it is
     if (!dram.is_none()) of["dram"] = dram;
     Options lent("contribute", of);
     lend = TakeLocalOptions(&lent);
@@ -194,20 +195,23 @@ void BindTransfers(ClientClass& c) {
         py::arg("timeout") = py::none(), py::arg("soft_pin") = py::none(), py::arg("hard_pin") = false,
         py::arg("groups") = py::none(),
         "Stores values: a mapping of key to pieces, or pairs (key, pieces). One Status per item; "
-        "EXISTS where a key was "
-        "there already (its value stays). At most 16384 items. soft_pin: seconds for which they are "
-        "evicted after all others (0: the service's default); hard_pin: they are not evicted. groups: "
-        "a name or None per item; values of one group are leased and evicted together.")
+        "EXISTS where a key was there already (its value stays), NO_SPACE in a full pool. At most "
+        "16384 items. replicas: copies, each on a node of its own; preferred_nodes: names, tried "
+        "first; prefer_local: nodes of this host next; timeout: seconds. soft_pin: seconds for which "
+        "they are evicted after all others (0: the service's default); hard_pin: they are not evicted. "
+        "groups: a name or None per item; values of one group are leased and evicted together. Raises "
+        "TypeError and InvalidArgumentError for what is no item or buffer, UnsupportedError for memory "
+        "of devices.")
       .def("get", &Get, py::arg("keys"), py::kw_only(), py::arg("timeout") = py::none(),
            "Whole values as bytes; None where one could not be read (get_results() says why).")
       .def("get_results", &GetResults, py::arg("keys"), py::kw_only(),
-           py::arg("timeout") = py::none(), "(Status, bytes or None) per key.")
+           py::arg("timeout") = py::none(), "(Status, bytes or None) per key; timeout in seconds.")
       .def("get_into", &GetInto, py::arg("items"), py::kw_only(), py::arg("allow_short") = false,
            py::arg("timeout") = py::none(),
            "Reads into writable buffers: a mapping of key to pieces, or (key, pieces[, offset]). "
            "From offset 0 without "
            "allow_short the pieces must hold exactly the value, else SIZE_MISMATCH. One GetResult "
-           "per item.")
+           "per item; timeout in seconds. Raises as put().")
       .def("put_ptrs", &PutPtrs, py::arg("keys"), py::arg("ptrs"), py::arg("sizes"),
            py::arg("replicas") = 1, py::arg("preferred_nodes") = py::tuple(),
            py::arg("prefer_local") = true, py::arg("timeout") = py::none(),
@@ -262,7 +266,7 @@ void BindKeyCalls(ClientClass& c) {
       .def(
           "remove_codes",
           [](ClientState& s, const py::object& keys) { return Wait(s, AskRemove(keys, true)); },
-          py::arg("keys"))
+          py::arg("keys"), "Like remove; codes as ints.")
       .def(
           "view", [](const State& s, const py::object& key) { return Wait(*s, AskView(key, s)); },
           py::arg("key"),

@@ -30,12 +30,23 @@ void Options::Take(const char* name, std::string* out) {
   const py::object value = TakeObject(name);
   if (value.is_none()) return;
   if (!py::isinstance<py::str>(value)) Wrong(name, value, "text");
-  *out = value.cast<std::string>();
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
+  if (text == nullptr) {
+    PyErr_Clear();
+    Wrong(name, value, "text that can be written as UTF-8");
+  }
+  out->assign(text, static_cast<size_t>(size));
 }
 
 void Options::Take(const char* name, bool* out) {
   const py::object value = TakeObject(name);
-  if (!value.is_none()) *out = PyObject_IsTrue(value.ptr()) == 1;
+  if (value.is_none()) return;
+  // A text is true whatever it says.
+  if (py::isinstance<py::str>(value) || py::isinstance<py::bytes>(value)) Wrong(name, value, "True or False");
+  const int truth = PyObject_IsTrue(value.ptr());
+  if (truth < 0) throw py::error_already_set();
+  *out = truth == 1;
 }
 
 void Options::Take(const char* name, milliseconds* out) {
@@ -66,9 +77,8 @@ void Options::TakeBytes(const char* name, uint64_t* out) {
 
 void Options::Finish() const {
   if (left_.empty()) return;
-  const std::string name = py::str(left_.begin()->first).cast<std::string>();
-  throw py::type_error(what_ + "() got an unexpected keyword argument '" + name + "'; known are " +
-                       known_);
+  const std::string name = py::repr(left_.begin()->first).cast<std::string>();
+  throw py::type_error(what_ + "() got an unexpected keyword argument " + name + "; known are " + known_);
 }
 
 uint64_t ParseSize(const py::object& size) {
@@ -76,6 +86,7 @@ uint64_t ParseSize(const py::object& size) {
   if (PyIndex_Check(size.ptr()) == 0)
     throw py::type_error("a size is an int of bytes, or text like '1GB'");
   const int64_t bytes = PyNumber_AsSsize_t(size.ptr(), nullptr);
+  if (bytes == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   if (bytes < 0)
     RaiseInvalid("a size of " + std::to_string(bytes) + " bytes: it must not be negative");
   return static_cast<uint64_t>(bytes);

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <utility>
 
+#include "client_sdk/python/src/gil.h"
 #include "common/base/mutex.h"
 
 namespace mmc::python {
@@ -22,6 +24,44 @@ namespace {
 int Sink() {
   static const int fd = memfd_create("pymmc-probe", MFD_CLOEXEC);
   return fd;
+}
+
+// One of this process alone: what is written there is read again. With the GIL.
+int Echo() {
+  static int fd = -1;
+  static uint32_t forks = 0;
+  if (fd < 0 || forks != ForkCount()) {
+    if (fd >= 0) close(fd);
+    fd = memfd_create("pymmc-echo", MFD_CLOEXEC);
+    forks = ForkCount();
+  }
+  return fd;
+}
+
+// Those of `bytes` (as positions) that `move` refuses: it answers like pwritev(), of one byte each.
+template <typename Move>
+std::vector<size_t> Refused(const std::vector<const void*>& bytes, const Move& move) {
+  std::vector<size_t> bad;
+  iovec pieces[IOV_MAX];
+  size_t at = 0;
+  while (at < bytes.size()) {
+    const size_t n = std::min<size_t>(bytes.size() - at, IOV_MAX);
+    for (size_t i = 0; i < n; ++i) {
+      // The kernel looks at one after the other; their misses of the caches overlap when they begin here.
+      __builtin_prefetch(bytes[at + i]);
+      pieces[i] = {const_cast<void*>(bytes[at + i]), 1};
+    }
+    const ssize_t done = move(pieces, static_cast<int>(n));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0 && errno != EFAULT) return bad;
+    at += done < 0 ? 0 : static_cast<size_t>(done);
+    // The first that was refused is asked about alone.
+    if (done < static_cast<ssize_t>(n)) {
+      if (move(&pieces[done < 0 ? 0 : done], 1) < 0 && errno == EFAULT) bad.push_back(at);
+      ++at;
+    }
+  }
+  return bad;
 }
 
 // Null where the system does not say.
@@ -84,28 +124,18 @@ bool MemoryRanges::Contain(const MemoryRange& range) const {
 }
 
 std::vector<size_t> Unreadable(const std::vector<const void*>& bytes) {
-  std::vector<size_t> bad;
-  iovec pieces[IOV_MAX];
-  size_t at = 0;
-  while (at < bytes.size() && Sink() >= 0) {
-    const size_t n = std::min<size_t>(bytes.size() - at, IOV_MAX);
-    for (size_t i = 0; i < n; ++i) {
-      // The kernel looks at one after the other; their misses of the caches overlap when they begin here.
-      __builtin_prefetch(bytes[at + i]);
-      pieces[i] = {const_cast<void*>(bytes[at + i]), 1};
-    }
-    const ssize_t done = pwritev(Sink(), pieces, static_cast<int>(n), 0);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0 && errno != EFAULT) return bad;
-    at += done < 0 ? 0 : static_cast<size_t>(done);
-    // The first that could not be written is asked about alone.
-    if (done < static_cast<ssize_t>(n)) {
-      if (pwritev(Sink(), &pieces[done < 0 ? 0 : done], 1, 0) < 0 && errno == EFAULT)
-        bad.push_back(at);
-      ++at;
-    }
-  }
-  return bad;
+  const int fd = Sink();
+  if (fd < 0) return {};
+  return Refused(bytes, [fd](const iovec* pieces, int n) { return pwritev(fd, pieces, n, 0); });
+}
+
+std::vector<size_t> UnwritableBytes(const std::vector<const void*>& bytes) {
+  const int fd = Echo();
+  if (fd < 0) return {};
+  return Refused(bytes, [fd](const iovec* pieces, int n) {
+    const ssize_t kept = pwritev(fd, pieces, n, 0);
+    return kept <= 0 ? kept : preadv(fd, pieces, static_cast<int>(kept), 0);
+  });
 }
 
 std::vector<size_t> Unwritable(const std::vector<MemoryRange>& ranges) {

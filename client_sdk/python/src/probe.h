@@ -1,7 +1,8 @@
 // Whether memory at addresses that callers gave as numbers is there, and can be written: an error instead of a crash.
 //
 // All of it is a look, not a promise: who unmaps or protects memory while it is used is not found out.
-// Thread safety: any thread. Ownership: keeps one memory file, and a list of mappings, for the process.
+// Thread safety: any thread, but UnwritableBytes(). Ownership: keeps two memory files, and a list of mappings, for the
+// process.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +38,11 @@ struct KnownMemory {
 // Those of `bytes` (as positions) that this process cannot read: not mapped, without the right to,
 // of a device. Empty as well where the system does not say.
 std::vector<size_t> Unreadable(const std::vector<const void*>& bytes);
+
+// Those of `bytes` (as positions) that this process cannot read and write, as of now: each gets the value that it has.
+// Only for memory that is to be written, and that no other thread writes meanwhile. With the GIL. Empty as well where
+// the system does not say.
+std::vector<size_t> UnwritableBytes(const std::vector<const void*>& bytes);
 
 // Those of `ranges` (as positions) of which some byte is in no mapping that this process may write. Mappings are
 // remembered from call to call: one that was made read-only since may be taken for what it was. Empty as well where the

@@ -11,6 +11,7 @@
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "common/base/mutex.h"
+#include "common/config/schema.h"
 #include "common/rpc/url.h"
 #include "common/security/tls_context.h"
 #include "local_service/local_service.h"
@@ -18,6 +19,7 @@
 #include "meta_service/http/pool_view.h"
 #include "meta_service/http/router.h"
 #include "meta_service/meta_service.h"
+#include "meta_service/options.h"
 
 namespace mmc::python {
 namespace {
@@ -83,7 +85,7 @@ class PyMetaService final : public Service {
     MMC_RETURN_IF_ERROR(service_->Start());
     running_ = true;
     url_ = WithPort(options.url, service_->port());
-    return options.metrics_url.empty() ? Status::Ok() : StartHttp(options.metrics_url);
+    return options.metrics_url.empty() ? Status::Ok() : StartHttp(options);
   }
 
   const std::string& url() const { return url_; }
@@ -112,12 +114,13 @@ class PyMetaService final : public Service {
     return *view_;
   }
 
-  Status StartHttp(const std::string& metrics_url) {
+  Status StartHttp(const meta::MetaOptions& options) {
     router_ = std::make_unique<meta::http::Router>(
         View(), meta::http::PageInfo{.rpc_url = url_, .version = MMC_VERSION});
     meta::http::HttpOptions http;
-    http.url = metrics_url;
+    http.url = options.metrics_url;
     http.url_key = "metrics_url";
+    http.token_path = options.http_token_path;
     MMC_ASSIGN_OR_RETURN(http.tls,
                          security::TlsContext::LoadFor(service_->options().tls, {security::Role::kMeta}));
     service_->tls_keeper().Add("http", http.tls);
@@ -185,6 +188,19 @@ class PyLocalService final : public Service {
   std::unique_ptr<local::LocalService> service_;
 };
 
+template <typename Service, typename Made>
+std::shared_ptr<Service> Started(Rank rank, Made options) {
+  auto out = std::make_shared<Service>();
+  Status started;
+  {
+    const GilRelease released;
+    started = out->Start(std::move(options));
+  }
+  RaiseUnlessOk(started);
+  NoteLive(rank, out);
+  return out;
+}
+
 std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict& keywords) {
   Options options("MetaService", keywords);
   meta::MetaOptions meta;
@@ -201,6 +217,7 @@ std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict&
   options.Take("max_soft_pin", &meta.max_soft_pin);
   options.Take("evict_soft_pinned", &meta.evict_soft_pinned);
   options.Take("grant", &meta.grant);
+  options.Take("recovery", &meta.recovery);
   options.Take("heartbeat", &meta.heartbeat);
   options.Take("session_expiry", &meta.session_expiry);
   options.Take("node_suspect", &meta.node_suspect);
@@ -211,15 +228,27 @@ std::shared_ptr<PyMetaService> StartMeta(const std::string& url, const py::dict&
   options.Finish();
   if (meta.io_threads < 1 || meta.io_threads > 64)
     RaiseInvalid("MetaService: io_threads must be 1 to 64");
-  auto out = std::make_shared<PyMetaService>();
-  Status started;
-  {
-    const GilRelease released;
-    started = out->Start(meta);
+  return Started<PyMetaService>(Rank::kMeta, std::move(meta));
+}
+
+config::Values ReadMetaConf(const std::string& path, const std::vector<std::string>& settings) {
+  return ValueOrRaise(meta::MetaSchema().Load(path, settings));
+}
+
+std::shared_ptr<PyMetaService> StartMetaOfConf(const std::string& path,
+                                               const std::vector<std::string>& settings) {
+  return Started<PyMetaService>(Rank::kMeta, meta::MetaOptionsFrom(ReadMetaConf(path, settings)));
+}
+
+py::tuple MetaConf(const std::string& path, const std::vector<std::string>& settings) {
+  const config::Values values = ReadMetaConf(path, settings);
+  py::dict texts;
+  for (const config::Setting& setting : meta::MetaSchema().settings()) {
+    texts[py::str(setting.names[0])] = values.GetString(setting.names[0]);
   }
-  RaiseUnlessOk(started);
-  NoteLive(Rank::kMeta, out);
-  return out;
+  py::list warnings;
+  for (const config::Warning& warning : values.warnings()) warnings.append(warning.text);
+  return py::make_tuple(texts, warnings);
 }
 
 std::shared_ptr<PyLocalService> StartLocal(const std::string& meta_url, const py::dict& keywords) {
@@ -228,15 +257,20 @@ std::shared_ptr<PyLocalService> StartLocal(const std::string& meta_url, const py
   options.Take("join_timeout", &local.join_timeout);
   options.Finish();
   local.meta_url = meta_url;
-  auto out = std::make_shared<PyLocalService>();
-  Status started;
-  {
-    const GilRelease released;
-    started = out->Start(std::move(local));
+  return Started<PyLocalService>(Rank::kNode, std::move(local));
+}
+
+// One of the texts that a conf file has for it; leaves *out alone when the option is absent.
+void TakeAccess(Options* options, const char* name, local::DataAccess* out) {
+  std::string text;
+  options->Take(name, &text);
+  if (text.empty()) return;
+  if (text != "none" && text != "read" && text != "write") {
+    RaiseInvalid("LocalService: " + std::string(name) + "='" + text + "': none, read and write are possible");
   }
-  RaiseUnlessOk(started);
-  NoteLive(Rank::kNode, out);
-  return out;
+  *out = text == "none"   ? local::DataAccess::kNone
+         : text == "read" ? local::DataAccess::kRead
+                          : local::DataAccess::kWrite;
 }
 
 template <typename T>
@@ -265,6 +299,7 @@ local::LocalOptions TakeLocalOptions(Options* options) {
   options->Take("shm", &out.shm_enable);
   options->Take("shm_directory", &out.shm_directory);
   options->Take("shm_group", &out.shm_group);
+  options->Take("shm_group_writes", &out.shm_group_writes);
   options->TakeInt("numa_node", &out.numa_node);
   options->Take("hugepages", &out.hugepages);
   options->Take("prefault", &out.prefault);
@@ -277,12 +312,20 @@ local::LocalOptions TakeLocalOptions(Options* options) {
       out.name = "pymmc-" + std::to_string(getpid()) + "-" + std::to_string(next++);
   }
   options->Take("data_tls", &out.data_tls);
+  options->Take("data_tickets", &out.data_tickets);
+  TakeAccess(options, "client_access", &out.client_access);
+  TakeAccess(options, "admin_access", &out.admin_access);
+  TakeAccess(options, "local_access", &out.local_access);
   return out;
 }
 
 void BindServices(py::module_& m) {
+  m.def("meta_conf", &MetaConf, py::arg("path"), py::arg("settings"),
+        "({key: text} of all settings, warnings) of a conf file of the meta service with \"key=value\" on top. Raises "
+        "ConfigError.");
   py::class_<PyMetaService, std::shared_ptr<PyMetaService>>(m, "MetaService")
       .def(py::init(&StartMeta), py::arg("url"), py::arg("options"))
+      .def(py::init(&StartMetaOfConf), py::arg("path"), py::arg("settings"))
       .def_property_readonly("url", &PyMetaService::url)
       .def_property_readonly("port", &PyMetaService::port)
       .def_property_readonly("http_port", &PyMetaService::http_port)

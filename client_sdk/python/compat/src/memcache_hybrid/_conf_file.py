@@ -1,4 +1,4 @@
-"""Conf files of all generations: `key = value` lines, read, checked, and turned into options of pymmc."""
+"""Conf files of all generations: local ones, checked and turned into options of pymmc; meta ones, which pymmc reads."""
 import difflib
 import logging
 import os
@@ -71,10 +71,10 @@ def _size(key, text):
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgt]?)b?)", text, re.IGNORECASE)
     if not match:
         raise ConfigError(f"{key} = {text}: a size is needed: bytes, or a number with KB, MB, GB or TB")
-    value = int(float(match[1]) * 1024 ** " kmgt".index((match[2] or " ").lower()))
+    value = float(match[1]) * 1024 ** " kmgt".index((match[2] or " ").lower())
     if value > MAX_POOL_BYTES:
         raise ConfigError(f"{key} = {text}: at most 1TB is possible")
-    return value
+    return int(value)
 
 
 def _text(key, text):
@@ -102,6 +102,7 @@ _COMMON = {
     "ock.mmc.log_rotation_file_count": _int(1, 50),
     "ock.mmc.log_output_target": _text,
     "ock.mmc.ubs_io.enable": _bool,
+    "ock.mmc.integrity": _one_of("off", "put", "verify"),
     **_tls("ock.mmc.tls"),
     **_tls("ock.mmc.config_store.tls"),
 }
@@ -135,7 +136,13 @@ _LOCAL = {
     _L + "shm.enable": _bool,
     _L + "shm.directory": _text,
     _L + "shm.group": _text,
+    _L + "shm.group.access": _one_of("write", "read"),
     _L + "catalog.directory": _text,
+    _L + "warm_restart": _bool,
+    _L + "segment.directory": _text,
+    _L + "cold": _bool,
+    _L + "stop_mode": _one_of("leave", "keep"),
+    _C + "tenant": _text,
     _C + "retry_milliseconds": _int(0, 600000),
     _C + "timeout.seconds": _int(1, 600),
     _C + "read_thread_pool.size": _int(1, 64),
@@ -151,6 +158,8 @@ _LOCAL = {
     _C + "location_cache.keys": _int(1, 100000000),
     _C + "copy_threads": _int(0, 64),
     **_tls(_L + "hcom.tls"),
+    _L + "hcom.tls.tickets": _bool,
+    **{f"{_L}hcom.tls.access.{role}": _one_of("none", "read", "write") for role in ("client", "admin", "local")},
     "ubsio.disk.path": _text,
     "ubsio.mem.size_in_gb": _text,
     "ubsio.standalone.device_count": _text,
@@ -158,33 +167,10 @@ _LOCAL = {
     "ubsio.wcache.evict_water_level": _text,
 }
 
-_M = "ock.mmc.meta."
-_META = {
-    **_COMMON,
-    "ock.mmc.meta_service.config_store_url": _text,
-    "ock.mmc.meta_service.metrics_url": _text,
-    "ock.mmc.meta_service.metrics_report_interval_seconds": _int(0, 86400),
-    "ock.mmc.meta_service.storage.metadata_mode": _one_of("aggregated", "separated"),
-    "ock.mmc.rewarm.dram_watermark": _int(0, 100),
-    "ock.mmc.evict_threshold_high": _int(1, 100),
-    "ock.mmc.evict_threshold_low": _int(0, 98),
-    _M + "ha.enable": _bool,
-    _M + "io_threads": _int(0, 64),
-    _M + "max_connections": _int(1, 1000000),
-    _M + "max_sessions": _int(1, 1000000),
-    _M + "drain_milliseconds": _int(0, 600000),
-    _M + "evict_policy": _one_of("lru"),
-    _M + "lease_milliseconds": _int(1, 3600000),
-    _M + "max_lease_milliseconds": _int(1, 86400000),
-    _M + "grant_milliseconds": _int(1000, 86400000),
-    _M + "heartbeat_milliseconds": _int(10, 600000),
-    _M + "session_expiry_milliseconds": _int(100, 3600000),
-    _M + "node_suspect_milliseconds": _int(20, 3600000),
-    _M + "node_grace_milliseconds": _int(100, 86400000),
-}
-
 # Conf keys that are options of pymmc as they are.
 _CLIENT_OPTIONS = {
+    "ock.mmc.integrity": "integrity",
+    _C + "tenant": "tenant",
     _C + "shm.enable": "same_host",
     _C + "tcp.connections": "tcp_connections",
     _C + "tcp.congestion_control": "tcp_congestion_control",
@@ -203,19 +189,8 @@ _NODE_OPTIONS = {
     _L + "numa.node": "numa_node",
     _L + "prefault": "prefault",
     _L + "catalog.directory": "catalog_directory",
-}
-_META_OPTIONS = {
-    _M + "io_threads": ("io_threads", 1),
-    _M + "max_connections": ("max_connections", 1),
-    _M + "max_sessions": ("max_sessions", 1),
-    _M + "evict_policy": ("evict_policy", 1),
-    _M + "lease_milliseconds": ("lease", 1000),
-    _M + "max_lease_milliseconds": ("max_lease", 1000),
-    _M + "grant_milliseconds": ("grant", 1000),
-    _M + "heartbeat_milliseconds": ("heartbeat", 1000),
-    _M + "session_expiry_milliseconds": ("session_expiry", 1000),
-    _M + "node_suspect_milliseconds": ("node_suspect", 1000),
-    _M + "node_grace_milliseconds": ("node_grace", 1000),
+    _L + "hcom.tls.tickets": "data_tickets",
+    **{f"{_L}hcom.tls.access.{role}": f"{role}_access" for role in ("client", "admin", "local")},
 }
 
 
@@ -235,6 +210,12 @@ _TLS_OPTIONS = {"ca": "ca_path", "cert": "cert_path", "key": "key_path", "ca.crl
                 "key.pass": "key_pass_path", "decrypter": "decrypter_path"}
 
 
+def _tls_paths(values, prefix, top):
+    """{option of pymmc: path}, relative ones from the folder `top` on."""
+    paths = {option: values.get(f"{prefix}{name}.path", "") for name, option in _TLS_OPTIONS.items()}
+    return {option: os.path.join(top, path) for option, path in paths.items() if path}
+
+
 def _tls_options(values):
     """The option tls of pymmc for what ock.mmc.tls.* says; {} when it is off."""
     prefix = "ock.mmc.tls."
@@ -243,21 +224,21 @@ def _tls_options(values):
             raise ConfigError("ock.mmc.config_store.tls.enable = true: the work of a config store is done over the "
                               f"calls to the meta service; set {prefix}enable = true and its paths too")
         return {}
-    top = values.get(prefix + "top.path", "")
-    paths = {option: values.get(f"{prefix}{name}.path", "") for name, option in _TLS_OPTIONS.items()}
+    paths = _tls_paths(values, prefix, values.get(prefix + "top.path", ""))
     for name in ("ca", "cert", "key"):
-        if not paths[_TLS_OPTIONS[name]]:
+        if _TLS_OPTIONS[name] not in paths:
             raise ConfigError(f"{prefix}enable = true needs {prefix}{name}.path")
-    return {"tls": {option: os.path.join(top, path) for option, path in paths.items() if path}}
+    return {"tls": paths}
 
 
 def _data_tls(values):
-    """The option data_tls of pymmc; {} when values travel in the clear."""
+    """The option data_tls of pymmc; {} when values travel in the clear. Without files of its own: those of calls."""
     if not values.get(_L + "hcom.tls.enable"):
         return {}
-    paths = {"ca_path": "ca.path", "crl_path": "ca.crl.path", "cert_path": "cert.path", "key_path": "key.path",
-             "key_pass_path": "key.pass.path", "decrypter_path": "decrypter.path"}
-    return {"data_tls": {option: values.get(f"{_L}hcom.tls.{name}", "") for option, name in paths.items()}}
+    own = _tls_paths(values, _L + "hcom.tls.", values.get("ock.mmc.tls.top.path", ""))
+    if not any(option in own for option in ("ca_path", "cert_path", "key_path")):
+        own = _tls_paths(values, "ock.mmc.tls.", values.get("ock.mmc.tls.top.path", ""))
+    return {"data_tls": own}
 
 
 def host_and_port(key, url):
@@ -300,32 +281,30 @@ class LocalSettings:
         self.node = {option: values[key] for key, option in _NODE_OPTIONS.items() if key in values}
         if _L + "hugepages" in values:
             self.node["hugepages"] = values[_L + "hugepages"] == "auto"
+        if _L + "shm.group.access" in values:
+            self.node["shm_group_writes"] = values[_L + "shm.group.access"] == "write"
         self.node["join_timeout"] = self.wait_seconds
         self.node.update(_data_tls(values))
         self.node.update(tls)
 
 
 class MetaSettings:
-    """What a meta service needs: its url, where else it listens, options of pymmc.MetaService."""
+    """What a meta service needs: a conf file ("": none) with `keys` on top, as mmc_meta_service itself reads them."""
 
-    def __init__(self, keys):
-        values = _checked(keys, _META)
-        tls = _tls_options(values)
-        if values.get(_M + "ha.enable"):
-            raise ConfigError(f"{_M}ha.enable = true: there is no election; set it to false")
-        self.url = values.get("ock.mmc.meta_service_url") or "tcp://127.0.0.1:5000"
-        store_key = "ock.mmc.meta_service.config_store_url"
-        self.config_store = host_and_port(store_key, values.get(store_key) or "tcp://127.0.0.1:6000")
-        high = values.get("ock.mmc.evict_threshold_high", 90)
-        low = values.get("ock.mmc.evict_threshold_low", 80)
-        if high <= low:
-            raise ConfigError(f"ock.mmc.evict_threshold_high = {high}: must be above evict_threshold_low = {low}")
-        self.options = {option: values[key] / unit if unit != 1 else values[key]
-                        for key, (option, unit) in _META_OPTIONS.items() if key in values}
-        self.options["metrics_url"] = values.get("ock.mmc.meta_service.metrics_url", "http://127.0.0.1:8000")
-        self.options.update(tls)
-        self.options["evict_threshold_high"] = min(high, 99)
-        self.options["evict_threshold_low"] = low
+    def __init__(self, path="", keys=None):
+        self._path = path
+        self._keys = keys or {}
+        try:
+            values, warnings = pymmc.MetaService.read_conf(path, self._keys)
+        except pymmc.MmcError as error:
+            raise ConfigError(error.message.removeprefix("--set: ")) from error
+        store_key = "ock.mmc.meta_service.config_store_url"  # has an effect here
+        self.warnings = [warning for warning in warnings if store_key not in warning]
+        self.config_store = host_and_port(store_key, values[store_key])
+
+    def start(self):
+        """A pymmc.MetaService. Raises pymmc.MmcError."""
+        return pymmc.MetaService.from_conf(self._path, self._keys)
 
 
 def local_service(settings):

@@ -1,4 +1,8 @@
 """The configuration classes: plain fields of fixed types, each the same as a key of a conf file."""
+import logging
+import operator
+
+log = logging.getLogger("memcache_hybrid")
 
 _TLS = ("enable", "ca_path", "ca_crl_path", "cert_path", "key_path", "key_pass_path", "package_path", "decrypter_path")
 
@@ -55,23 +59,29 @@ _META = [
 
 
 class _Fields:
-    """Fields that keep the type of their default; another type raises TypeError, an unknown name AttributeError."""
+    """Fields that keep the type of their default; another type raises TypeError, an unknown name AttributeError.
+
+    True, False, 1 and 0 do for each other. Whole numbers are of 32 bits.
+    """
 
     __slots__ = ()
     _FIELDS = ()
+    _IGNORED = ()  # beginnings of names of fields that may be set and have no effect
 
     def __init__(self):
         for name, _, default in self._FIELDS:
             setattr(self, name, default)
 
     def __setattr__(self, name, value):
-        default = self._default(name)
-        wanted = type(default)
-        if wanted is not str and not isinstance(default, bool) and hasattr(value, "__index__"):
-            value = int(value)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise TypeError(f"{type(self).__name__}.{name} takes {wanted.__name__}, not {value!r}")
-        object.__setattr__(self, name, value)
+        if name.startswith(self._IGNORED):
+            log.warning("%s.%s has no effect", type(self).__name__, name)
+            return
+        wanted = type(self._default(name))
+        number = _number(value)
+        fits = number is not None and (number in (0, 1) if wanted is bool else -1 << 31 <= number < 1 << 31)
+        if not (isinstance(value, str) if wanted is str else fits):
+            raise TypeError(f"{type(self).__name__}.{name} takes {wanted.__name__}, not {_short(value)}")
+        object.__setattr__(self, name, str(value) if wanted is str else wanted(number))
 
     @classmethod
     def _default(cls, name):
@@ -98,6 +108,20 @@ def _text(value):
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _number(value):
+    """The int of what is a whole number or a truth value, of numpy too; None for anything else."""
+    if type(value).__name__ in ("bool_", "bool"):
+        return int(bool(value))
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _short(value):
+    return f"a {type(value).__name__}" if isinstance(value, int) and abs(value) >> 64 else repr(value)
+
+
 class LocalConfig(_Fields):
     """Settings of a store for setup(): the keys of a local conf file as attributes."""
     __slots__ = tuple(name for name, _, _ in _LOCAL)
@@ -108,5 +132,6 @@ class MetaConfig(_Fields):
     """Settings of a meta service for MetaService.setup(): the keys of a meta conf file as attributes."""
     __slots__ = tuple(name for name, _, _ in _META)
     _FIELDS = _META
+    _IGNORED = ("kv_events_",)  # events of keys: there are none
 
 

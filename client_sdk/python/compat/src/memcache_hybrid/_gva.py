@@ -6,6 +6,7 @@ them; bytes that are read come from the pool straight into the caller's buffers.
 """
 import collections
 import ctypes
+import itertools
 import mmap
 import os
 import threading
@@ -17,6 +18,7 @@ from mmc_compat.codes import (MEMCACHE_CLIENT_NOT_INIT, MEMCACHE_DUPLICATED_OBJE
 
 SHIFT = 31  # of an entry in an address: more than the largest value
 FIRST_ENTRY = 1 << 14
+ENTRIES = (1 << 32) - FIRST_ENTRY  # an address has 63 bits
 MAX_VALUE_BYTES = 1 << 30
 MAX_BATCH = 16384
 READABLE_ENTRIES = 1 << 20  # the ones not used for longest are forgotten
@@ -28,6 +30,9 @@ KEEPS_GIL_BYTES = 256 << 10
 # pieces, between which the interpreter lets others run in any case.
 _move_small = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
     ctypes.cast(ctypes.CDLL(None).memmove, ctypes.c_void_p).value)
+
+
+_counted = itertools.count()  # entries of all pools that this process has had
 
 
 class _Memory:
@@ -116,7 +121,6 @@ class GvaSpace:
         self._reader = None
         self._lock = threading.Lock()
         self._reader_lock = threading.Lock()
-        self._next = FIRST_ENTRY
         self._entries = {}  # by number
         self._staged = {}  # by key: being written
         self._readable = collections.OrderedDict()  # by key
@@ -134,9 +138,6 @@ class GvaSpace:
         with self._reader_lock:
             if self._reader is not None:
                 self._reader.close()
-
-    def is_staged(self, key):
-        return key in self._staged
 
     def drop(self, key):
         """Forgets what was being written. False when nothing was."""
@@ -233,8 +234,10 @@ class GvaSpace:
             return self._reader
 
     def _add(self, key, size):
-        entry = _Entry(self._next, key, size)
-        self._next += 1
+        number = FIRST_ENTRY + next(_counted) % ENTRIES
+        while number in self._entries:
+            number = FIRST_ENTRY + next(_counted) % ENTRIES
+        entry = _Entry(number, key, size)
         self._entries[entry.number] = entry
         return entry
 
@@ -342,4 +345,7 @@ class GvaSpace:
 
 def _staging_limit():
     text = os.environ.get("MMC_COMPAT_STAGING_SIZE")
-    return pymmc.parse_size(text) if text else DEFAULT_STAGING
+    try:
+        return pymmc.parse_size(text) if text else DEFAULT_STAGING
+    except pymmc.MmcError as error:
+        raise type(error)(error.code, f"MMC_COMPAT_STAGING_SIZE: {error.message}") from error

@@ -7,7 +7,8 @@ import threading
 import pymmc
 from mmc_compat.codes import MEMCACHE_ERROR, MEMCACHE_OK
 
-from ._conf_file import ConfigError, MetaSettings, log, read_conf
+from ._conf_file import ConfigError, MetaSettings, log
+from ._config import MetaConfig
 
 _STOP_SECONDS = 5.0
 
@@ -72,9 +73,11 @@ class MetaService:
     @staticmethod
     def setup(config):
         """0; -1 for a configuration that cannot be used."""
+        if not isinstance(config, MetaConfig):
+            raise TypeError(f"setup() takes a MetaConfig, not {type(config).__name__}")
         keys = config._keys()
         try:
-            MetaSettings(keys)
+            MetaSettings(keys=keys)
         except ConfigError as error:
             log.error("setup: %s", error)
             return MEMCACHE_ERROR
@@ -85,9 +88,11 @@ class MetaService:
     def main():
         """Serves until SIGTERM or SIGINT: 0; -1 when it cannot."""
         try:
-            settings = MetaSettings(MetaService._conf())
+            settings = MetaService._settings()
+            for warning in settings.warnings:
+                log.warning("%s", warning)
             with _StopSignals() as signals:
-                with pymmc.MetaService(settings.url, **settings.options) as service:
+                with settings.start() as service:
                     store = _config_store(settings, service)
                     log.info("meta service serves at %s", service.url)
                     try:
@@ -101,14 +106,13 @@ class MetaService:
         return MEMCACHE_OK
 
     @staticmethod
-    def _conf():
+    def _settings():
         if MetaService._keys is not None:
-            return MetaService._keys
-        path = os.environ.get("MMC_META_CONFIG_PATH")
-        if path:
-            return read_conf(path)
-        log.warning("MMC_META_CONFIG_PATH is not set: defaults are used")
-        return {}
+            return MetaSettings(keys=MetaService._keys)
+        path = os.environ.get("MMC_META_CONFIG_PATH", "")
+        if not path:
+            log.warning("MMC_META_CONFIG_PATH is not set: defaults are used")
+        return MetaSettings(path)
 
 
 def _config_store(settings, service):

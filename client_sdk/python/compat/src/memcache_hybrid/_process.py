@@ -9,6 +9,7 @@ import pymmc
 from mmc_compat.codes import MEMCACHE_ERROR, MEMCACHE_INVALID_PARAM, MEMCACHE_OK, memcache_code
 
 from ._conf_file import ConfigError, LocalSettings, local_service, log, read_conf
+from ._config import LocalConfig
 from ._gva import GvaSpace
 
 NO_ID = 0xFFFFFFFF
@@ -79,6 +80,8 @@ class Process:
         self._inherited = []
 
     def setup(self, config):
+        if not isinstance(config, LocalConfig):
+            raise TypeError(f"setup() takes a LocalConfig, not {type(config).__name__}")
         with self._lock:
             if self._keys is not None:
                 return MEMCACHE_OK
@@ -97,7 +100,11 @@ class Process:
         path = os.environ.get("MMC_LOCAL_CONFIG_PATH")
         if not path:
             raise ConfigError("call setup(LocalConfig) first, or set MMC_LOCAL_CONFIG_PATH to a conf file")
-        return LocalSettings(read_conf(path))
+        keys = read_conf(path)
+        try:
+            return LocalSettings(keys)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def open(self, store, with_data):
         """Opens the pool, or lends memory to one that is open without. A memcache code."""

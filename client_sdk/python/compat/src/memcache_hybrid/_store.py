@@ -1,5 +1,6 @@
 """DistributedObjectStore: the calls of all generations of memcache, as integers and lists of them."""
 import functools
+import itertools
 import operator
 
 import pymmc
@@ -14,6 +15,7 @@ MAX_BATCH = 16384
 MAX_LAYERS = 255
 MAX_REPLICAS = 8
 MAX_DEVICE = 383
+MAX_ADDRESS = 1 << 64
 INTO_POOL = (0, 3)
 FROM_POOL = (1, 2)
 AUTO = 9
@@ -38,6 +40,13 @@ def _listed(keys):
     if isinstance(keys, (str, bytes)):
         raise TypeError("keys must be a list, not one key")
     return keys if isinstance(keys, (list, tuple)) else list(keys)
+
+
+def _replicates(config):
+    """Whether a put may replicate like that. Raises TypeError."""
+    if config is not None and not isinstance(config, ReplicateConfig):
+        raise TypeError(f"replicateConfig is a ReplicateConfig, not {type(config).__name__}")
+    return config is None or 1 <= config.replicaNum <= MAX_REPLICAS
 
 
 def _code_of_failure(call):
@@ -116,7 +125,7 @@ class DistributedObjectStore:
         return self._name_buffer(buffer_ptr, size, lambda client: client.unregister(buffer_ptr))
 
     def _name_buffer(self, buffer_ptr, size, call):
-        if buffer_ptr <= 0 or size <= 0:
+        if operator.index(buffer_ptr) <= 0 or operator.index(size) <= 0:
             return MEMCACHE_INVALID_PARAM
         pool = process.pool
         if pool is None:
@@ -142,6 +151,7 @@ class DistributedObjectStore:
     @_code_of_failure
     def put_batch(self, keys, values, replicateConfig=None):
         """0, or the first code that is not."""
+        keys = _listed(keys)
         if len(keys) != len(values) or len(keys) > MAX_BATCH:
             return MEMCACHE_INVALID_PARAM
         codes = self._put_values([(key, [value]) for key, value in zip(keys, values)], replicateConfig)
@@ -272,24 +282,24 @@ class DistributedObjectStore:
         return infos[0] if infos else KeyInfo._make()
 
     def batch_get_key_info(self, keys, flag=0):
-        """A KeyInfo for each key; [] when none can be had. With flag 1 each tells of one copy only."""
+        """A KeyInfo for each key; [] when none can be had. With flag 1 each tells of one copy only. What is there is
+        leased for the service's default time."""
         pool = process.pool
         keys = _listed(keys)
         if pool is None or not keys or len(keys) > MAX_BATCH:
             return []
         try:
-            found = pool.client.stat(keys)
+            there = [i for i, one in enumerate(pool.client.exists_codes(keys, 0)) if one]
+            found = pool.client.stat([keys[i] for i in there]) if there else []
         except pymmc.MmcError:
             return []
-        infos = []
-        for key, info in zip(keys, found):
-            if not info.ok:
-                infos.append(KeyInfo._make())
-                continue
-            copies = info.replicas[:1] if flag == 1 else info.replicas
-            gvas = None if pool.gva is None else functools.partial(pool.gva.address_of, key, info.size)
-            infos.append(KeyInfo._make(info.size, [service_id(copy.node) for copy in copies],
-                                       [copy.medium for copy in copies], gvas))
+        infos = [KeyInfo._make() for _ in keys]
+        for i, info in zip(there, found):
+            if info.ok:
+                copies = info.replicas[:1] if flag == 1 else info.replicas
+                gvas = None if pool.gva is None else functools.partial(pool.gva.address_of, keys[i], info.size)
+                infos[i] = KeyInfo._make(info.size, [service_id(copy.node) for copy in copies],
+                                         [copy.medium for copy in copies], gvas)
         return infos
 
     # Addresses
@@ -360,18 +370,18 @@ class DistributedObjectStore:
 
     def _put_values(self, items, config):
         pool = self._data()
+        if not _replicates(config):
+            return [MEMCACHE_ERROR] * len(items)
         if pool is None:
             return [MEMCACHE_CLIENT_NOT_INIT] * len(items)
-        if config is not None and not 1 <= config.replicaNum <= MAX_REPLICAS:
-            return [MEMCACHE_ERROR] * len(items)
         return [memcache_put_code(status.code) for status in pool.client.put(items, **self._replicas(pool, config))]
 
     def _put_pointers(self, keys, pointers, sizes, config):
         pool = self._data()
+        if not _replicates(config):
+            return [MEMCACHE_ERROR] * len(keys)
         if pool is None:
             return [MEMCACHE_CLIENT_NOT_INIT] * len(keys)
-        if config is not None and not 1 <= config.replicaNum <= MAX_REPLICAS:
-            return [MEMCACHE_ERROR] * len(keys)
         codes = pool.client.put_ptrs(keys, pointers, sizes, **self._replicas(pool, config))
         return [memcache_put_code(code) for code in codes]
 
@@ -403,7 +413,14 @@ class DistributedObjectStore:
             return MEMCACHE_CLIENT_NOT_INIT
         if direct not in (*INTO_POOL, *FROM_POOL) or not len(gvas) == len(rows) == len(sizes):
             return MEMCACHE_INVALID_PARAM
-        for pointers, lengths in zip(rows, sizes):
-            if len(pointers) != len(lengths) or min(lengths, default=1) < 0 or min(pointers, default=1) <= 0:
-                return MEMCACHE_INVALID_PARAM
-        return pool.gva.copy(gvas, rows, sizes, direct in INTO_POOL)
+        if any(len(pointers) != len(lengths) for pointers, lengths in zip(rows, sizes)):
+            return MEMCACHE_INVALID_PARAM
+        pointers, lengths = list(itertools.chain.from_iterable(rows)), list(itertools.chain.from_iterable(sizes))
+        if min(lengths, default=0) < 0 or min(pointers, default=1) <= 0:
+            return MEMCACHE_INVALID_PARAM
+        if max(map(operator.add, pointers, lengths), default=0) > MAX_ADDRESS:
+            return MEMCACHE_INVALID_PARAM
+        into_pool = direct in INTO_POOL
+        if into_pool and not pymmc.readable(pointers, lengths):  # of a device, or not there
+            return MEMCACHE_INVALID_PARAM
+        return pool.gva.copy(gvas, rows, sizes, into_pool)

@@ -1,4 +1,5 @@
 """What the store's calls take and answer besides integers."""
+import operator
 
 MEDIA_HBM = 0
 MEDIA_DRAM = 1
@@ -15,6 +16,13 @@ class ReplicateConfig:
     def __init__(self):
         self.replicaNum = 1
         self.preferredLocalServiceIDs = []
+
+    def __setattr__(self, name, value):
+        if name == "replicaNum":
+            value = operator.index(value)
+        elif name == "preferredLocalServiceIDs":
+            value = [operator.index(one) for one in value]
+        object.__setattr__(self, name, value)
 
     def __repr__(self):
         return (f"ReplicateConfig(replicaNum={self.replicaNum}, "
