@@ -150,7 +150,7 @@ def test_local_without_meta_gives_up_after_its_time(tmp_path):
 
 
 WRONG = [
-    (META, "ock.mmc.evict_threshold_high = 100", ["ock.mmc.evict_threshold_high", "100", "1", "99"]),
+    (META, "ock.mmc.evict_threshold_high = 101", ["ock.mmc.evict_threshold_high", "101", "1", "100"]),
     (META, "ock.mmc.evict_threshold_high = many", ["ock.mmc.evict_threshold_high", "many"]),
     (META, "ock.mmc.log_level = loud", ["ock.mmc.log_level", "loud", "debug", "error"]),
     (META, "ock.mmc.meta.ha.enable = maybe", ["ock.mmc.meta.ha.enable", "maybe"]),
