@@ -232,3 +232,23 @@ def test_integrity(daemon_pool, key):
         assert verifying.stats().corrupt_reads == 0
     with pytest.raises(pymmc.InvalidArgumentError, match="off, put or verify"):
         daemon_pool.client(integrity="maybe")
+
+
+def test_what_is_kept_longer():
+    with pymmc.Client("local://?dram=32MB") as client:
+        assert client.put([("h", b"x")], hard_pin=True) == [Code.OK]
+        assert client.put([("s", b"x")], soft_pin=0) == [Code.OK]
+        assert client.put_one("one", b"x", soft_pin=60, group="g") is True
+        data = np.ones(10, dtype=np.uint8)
+        assert client.put_ptrs(["p"], [[data.ctypes.data]], [[10]], hard_pin=True, groups=[b"g"]) == [Code.OK]
+        status = client.cluster()
+        assert (status.hard_pinned, status.soft_pinned) == (2, 2)
+        for wrong in ({"soft_pin": 1, "hard_pin": True}, {"soft_pin": -1}, {"groups": ["a", "b"]}):
+            with pytest.raises(pymmc.InvalidArgumentError):
+                client.put([("wrong", b"x")], **wrong)
+        assert client.put([("wrong", b"x")], groups=["g" * 2049])[0].code == Code.INVALID_ARGUMENT
+        with pytest.raises(TypeError):
+            client.put([("wrong", b"x")], groups=[7])
+        assert client.remove(["h", "s"]) == [Code.OK] * 2 and "wrong" not in client
+        status = client.cluster()
+        assert (status.hard_pinned, status.soft_pinned) == (1, 1)
